@@ -1,0 +1,352 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/hermesgw/hermes/internal/access"
+	"github.com/hermesgw/hermes/internal/buildinfo"
+	"github.com/hermesgw/hermes/internal/chat"
+	"github.com/hermesgw/hermes/internal/config"
+	"github.com/hermesgw/hermes/internal/control"
+	"github.com/hermesgw/hermes/internal/exitcode"
+	"github.com/hermesgw/hermes/internal/gateway"
+	"github.com/hermesgw/hermes/internal/lease"
+	"github.com/hermesgw/hermes/internal/model/offline"
+	"github.com/hermesgw/hermes/internal/model/openai"
+	"github.com/hermesgw/hermes/internal/proc"
+	"github.com/hermesgw/hermes/internal/profile"
+	"github.com/hermesgw/hermes/internal/secret"
+	"github.com/hermesgw/hermes/internal/store"
+	"github.com/hermesgw/hermes/internal/supervise"
+)
+
+const (
+	// closeReserve is the part of the stop budget that is kept for closing what
+	// the turns used (two servers say goodbye for at most 0.4 s each); a drain
+	// may take the rest.
+	closeReserve = time.Second
+	// descendantsGrace is what they get between TERM and KILL, out of the same
+	// reserve; the limit gives up on what cannot be killed.
+	descendantsGrace = 300 * time.Millisecond
+	descendantsLimit = 700 * time.Millisecond
+	// askTimeout bounds one question to a holder: a living one answers at once.
+	askTimeout = 2 * time.Second
+	// socketPatience is how long a control socket may stay taken after its
+	// owner gave the lease back: it closes the one right before the other.
+	socketPatience = 2 * time.Second
+)
+
+// GatewayOptions says how one gateway process runs.
+type GatewayOptions struct {
+	Profile profile.Profile
+	RunDir  string
+	// Supervised: a slot started this process, so it may wait in standby.
+	Supervised bool
+	// Replace asks the gateway of this profile in this run directory to hand
+	// over.
+	Replace bool
+	// Config is that of the profile's home, flags merged in. Required. Reading
+	// settings changes nothing, so it may come before the lease: a broken file
+	// must park the slot, not wait in standby.
+	Config *config.Config
+	// StopTimeout is the whole stop budget. Default: the setting
+	// HERMES_STOP_TIMEOUT.
+	StopTimeout time.Duration
+	// Ready is called once, when the gateway serves. Default: nothing.
+	Ready func()
+	Log   *slog.Logger // default: discards
+}
+
+// RunGateway runs the gateway of one profile until ctx ends (nil, after a
+// drain), another process asks it to leave (exit code 75), or it cannot go on.
+// Everything it opened is closed in reverse order; the lease goes last.
+func RunGateway(ctx context.Context, o GatewayOptions) error {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	for _, w := range o.Config.Warnings {
+		o.Log.Warn("setting ignored", "where", w)
+	}
+	if o.StopTimeout <= 0 {
+		o.StopTimeout = time.Duration(o.Config.Int("HERMES_STOP_TIMEOUT")) * time.Second
+	}
+	ctx, asked := context.WithCancelCause(ctx)
+	defer asked(nil)
+	p := newGatewayProcess(o, asked)
+	err := p.run(ctx)
+	if o.Supervised {
+		p.warn("cannot end what this gateway started", endDescendants(ctx))
+	}
+	if err == nil && errors.Is(context.Cause(ctx), errAskedToLeave) {
+		return exitcode.Silent(exitcode.Restart)
+	}
+	return err
+}
+
+// endDescendants ends whatever is left below this process, which its slot made
+// a subreaper: also what called setsid with a cleared environment is still its
+// descendant, and after its death nobody could tell whose that was.
+func endDescendants(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), descendantsLimit)
+	defer cancel()
+	_, err := proc.End(limited, proc.Descendants, descendantsGrace)
+	return err
+}
+
+// errAskedToLeave ends a process that another one replaces.
+var errAskedToLeave = errors.New("another process asked this one to leave")
+
+// gatewayProcess is one run of a gateway; it answers on the control socket from
+// standby to the end.
+type gatewayProcess struct {
+	o       GatewayOptions
+	leave   context.CancelCauseFunc
+	started time.Time
+	// cleanup and listening belong to the goroutine of run; standby lends them
+	// to one other and waits for it.
+	cleanup   []func()
+	listening bool
+
+	mu      sync.Mutex
+	gateway *gateway.Gateway // nil until it is built
+	model   string
+	holder  *supervise.Holder // in standby
+	since   time.Time         // of the state before the gateway is built
+}
+
+func newGatewayProcess(o GatewayOptions, leave context.CancelCauseFunc) *gatewayProcess {
+	now := time.Now().UTC()
+	return &gatewayProcess{o: o, leave: leave, started: now, since: now}
+}
+
+// run takes the parts in order and gives them back in reverse.
+func (p *gatewayProcess) run(ctx context.Context) error {
+	defer func() {
+		for i := len(p.cleanup) - 1; i >= 0; i-- {
+			p.cleanup[i]()
+		}
+	}()
+	if err := os.MkdirAll(p.o.Profile.Home, 0o700); err != nil {
+		return fmt.Errorf("cannot make the home of profile %q: %w", p.o.Profile.Name, err)
+	}
+	for _, step := range []func(context.Context) error{p.takeLease, p.openSocket, p.build, p.serve} {
+		if err := step(ctx); err != nil {
+			if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+				return nil // told to stop while starting: nothing to finish
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *gatewayProcess) onExit(f func()) { p.cleanup = append(p.cleanup, f) }
+
+// build makes the store, the model and the engine, and takes the port.
+func (p *gatewayProcess) build(ctx context.Context) error {
+	home := p.o.Profile.Home
+	db, err := store.Open(ctx, filepath.Join(home, store.FileName))
+	if err != nil {
+		return err
+	}
+	p.onExit(func() { p.warn("cannot close the database", db.Close()) })
+	model, err := newModel(p.o.Config.Model())
+	if err != nil {
+		return exitcode.With(exitcode.Config, err)
+	}
+	api := p.o.Config.API()
+	if api.Key, err = p.apiKey(api); err != nil {
+		return err
+	}
+	g, err := gateway.New(gateway.Options{
+		Profile: p.o.Profile.Name, Model: model, Store: db,
+		Host: api.Host, Port: api.Port, Key: api.Key, Log: p.o.Log,
+	})
+	if err != nil {
+		return err
+	}
+	if err := g.Listen(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gateway, p.model = g, model.Name()
+	return nil
+}
+
+// newModel is the list of the models there are.
+func newModel(m config.Model) (chat.Model, error) {
+	switch m.Provider {
+	case "", offline.Name:
+		return offline.New(offline.Options{Delay: m.Delay}), nil
+	case "openai":
+		return openai.New(openai.Options{BaseURL: m.BaseURL, APIKey: m.APIKey, Model: m.Name})
+	default:
+		return nil, fmt.Errorf("there is no model provider %q; use offline or openai", m.Provider)
+	}
+}
+
+// apiKey makes sure that an API beyond loopback has a key.
+func (p *gatewayProcess) apiKey(api config.APIServer) (key secret.String, err error) {
+	if api.Key.IsSet() || access.LoopbackBind(api.Host) {
+		return api.Key, nil
+	}
+	key, created, err := config.EnsureAPIKey(p.o.Profile.Home)
+	if err == nil && created {
+		p.o.Log.Info("API key generated", "setting", "API_SERVER_KEY", "file", filepath.Join(p.o.Profile.Home, ".env"))
+	}
+	return key, err
+}
+
+// serve runs the engine until ctx ends, then drains it within the stop budget.
+func (p *gatewayProcess) serve(ctx context.Context) error {
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	broken := make(chan error, 1)
+	go func() { broken <- p.gateway.Run(running) }()
+	ready := p.gateway.Ready()
+	for {
+		select {
+		case err := <-broken:
+			return err
+		case <-ready:
+			ready = nil
+			p.o.Log.Info("gateway ready", "profile", p.o.Profile.Name, "addr", p.gateway.Address(), "model", p.model)
+			if p.o.Ready != nil {
+				p.o.Ready()
+			}
+		case <-ctx.Done():
+			p.drain(ctx)
+			stop()
+			return <-broken
+		}
+	}
+}
+
+func (p *gatewayProcess) drain(ctx context.Context) {
+	budget := max(p.o.StopTimeout-closeReserve, p.o.StopTimeout/2)
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), budget)
+	defer cancel()
+	if err := p.gateway.Drain(limited); err != nil {
+		p.o.Log.Warn("drain was cut short", "budget", budget, "error", err)
+	}
+}
+
+// openSocket listens on the control socket, if standby has not done so yet.
+func (p *gatewayProcess) openSocket(ctx context.Context) error {
+	path := control.SocketPath(p.o.RunDir, p.o.Profile.Name)
+	limited, cancel := context.WithTimeout(ctx, socketPatience)
+	defer cancel()
+	tick := time.NewTicker(lease.RetryEvery)
+	defer tick.Stop()
+	for {
+		err := p.listenControl(ctx)
+		if !errors.Is(err, control.ErrInUse) {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-limited.Done():
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("%w: %q; two data directories need two run directories: set HERMES_RUN_DIR", err, path)
+		}
+	}
+}
+
+// listenControl starts to serve the control socket; a second call does nothing.
+func (p *gatewayProcess) listenControl(ctx context.Context) error {
+	if p.listening {
+		return nil
+	}
+	ln, err := control.Listen(control.SocketPath(p.o.RunDir, p.o.Profile.Name))
+	if err != nil {
+		return err
+	}
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		p.warn("cannot serve the control socket", control.Serve(serving, ln, p, http.HandlerFunc(p.serveAPI)))
+	})
+	p.onExit(func() { stop(); wg.Wait() })
+	p.listening = true
+	return nil
+}
+
+func (p *gatewayProcess) warn(what string, err error) {
+	if err != nil {
+		p.o.Log.Error(what, "error", err)
+	}
+}
+
+// serveAPI is /v1/ on the control socket, from standby on.
+func (p *gatewayProcess) serveAPI(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	g := p.gateway
+	p.mu.Unlock()
+	if g != nil {
+		g.API().ServeHTTP(w, r)
+		return
+	}
+	s := p.Status()
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", "1")
+	w.WriteHeader(http.StatusServiceUnavailable)
+	_, _ = io.WriteString(w, fmt.Sprintf(`{"error":{"message":%q,"type":"server_error","code":%q}}`+"\n",
+		"the gateway is in state "+string(s.State)+" and does not serve yet", s.State))
+}
+
+// Status implements control.Handler.
+func (p *gatewayProcess) Status() control.Status {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := control.Status{
+		Schema: control.Schema, Profile: p.o.Profile.Name, Home: p.o.Profile.Home, PID: os.Getpid(),
+		State: supervise.Starting, Since: p.since, Started: p.started, Version: buildinfo.Get().Version,
+		Supervised: p.o.Supervised, Model: p.model, Platforms: []supervise.Platform{},
+	}
+	switch {
+	case p.gateway != nil:
+		s.State, s.Reason, s.Since = p.gateway.State()
+		s.Address, s.Platforms = p.gateway.Address(), p.gateway.Platforms()
+	case p.holder != nil:
+		s.State, s.Holder = supervise.Standby, p.holder
+		s.Reason = fmt.Sprintf("profile %q is held by %s", p.o.Profile.Name, p.holder.Host)
+	}
+	return s
+}
+
+// Drain implements control.Handler.
+func (p *gatewayProcess) Drain(req control.DrainRequest) error {
+	p.o.Log.Info("asked to drain", "by", req.By, "reason", req.Reason)
+	p.mu.Lock()
+	g := p.gateway
+	p.mu.Unlock()
+	if g != nil {
+		g.StartDraining("asked to by " + req.By)
+	}
+	p.leave(errAskedToLeave)
+	return nil
+}
+
+// Stacks implements control.Handler.
+func (p *gatewayProcess) Stacks() []byte {
+	const start, limit = 256 << 10, 32 << 20 // bytes; a stack has about one KiB
+	for size := start; ; size *= 2 {
+		buf := make([]byte, size)
+		if n := runtime.Stack(buf, true); n < size || size >= limit {
+			return buf[:n]
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package archtest
+
+import (
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// layers lists every package from the top down. A package imports its own
+// layer and those below it. A name ending in /* stands for any one word.
+// Suites and fakes for tests stand beside what they test.
+var layers = []struct {
+	name     string
+	packages []string
+}{
+	{"command", []string{"cmd/hermes"}},
+	{"cli", []string{"internal/cli"}},
+	{"app", []string{"internal/app"}},
+	{"adapters", []string{
+		"internal/store", "internal/model/*", "internal/platform/*",
+		"internal/supervise/s6slots", "internal/supervise/hostunits",
+	}},
+	{"engines", []string{
+		"internal/gateway", "internal/turn", "internal/session", "internal/agent", "internal/outbox",
+		"internal/schedule", "internal/dashboard", "internal/boot", "internal/guard",
+	}},
+	{"vocabulary", []string{
+		"internal/chat", "internal/supervise", "internal/profile", "internal/intent", "internal/config",
+		"internal/access", "internal/runmode", "internal/rundir", "internal/control",
+	}},
+	{"protocols", []string{"internal/s6", "internal/s6/s6test", "internal/proc", "internal/lease"}},
+	{"foundation", []string{
+		"internal/atomicfile", "internal/secret", "internal/logging", "internal/buildinfo", "internal/exitcode",
+		"internal/testenv",
+	}},
+}
+
+// apart are packages outside the product: they import nothing of it, and
+// nothing of it imports them.
+var apart = []string{"e2e", "mutation", "bench", "scripts/*", "internal/archtest", "internal/doctest"}
+
+// testOnly may be imported by tests alone, but for its own kind.
+var testOnly = []string{"internal/testenv", "internal/s6/s6test", "internal/model/modeltest"}
+
+// rank is the place of dir in layers, 0 at the top; -1 if it has none.
+func rank(dir string) int {
+	for i, layer := range layers {
+		if matches(dir, layer.packages) {
+			return i
+		}
+	}
+	return -1
+}
+
+func matches(dir string, patterns []string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		ok, _ := path.Match(p, dir)
+		return ok
+	})
+}
+
+func TestPackagesImportTheirOwnLayerAndLowerOnesOnly(t *testing.T) {
+	for _, src := range tree(t) {
+		if matches(src.dir, apart) {
+			checkApart(t, src)
+			continue
+		}
+		from := rank(src.dir)
+		if from < 0 {
+			t.Errorf("%s: %s is in no layer; add it to the table in internal/archtest/layers_test.go", src.path, src.dir)
+			continue
+		}
+		if !src.test {
+			checkDown(t, src, from)
+		}
+	}
+}
+
+// checkApart allows what makes a test's needs visible, and nothing else.
+func checkApart(t *testing.T, src source) {
+	t.Helper()
+	for _, dir := range src.imports(t) {
+		if dir != "internal/testenv" {
+			t.Errorf("%s imports %s; %s stands apart from the product", src.path, dir, src.dir)
+		}
+	}
+}
+
+func checkDown(t *testing.T, src source, from int) {
+	t.Helper()
+	for _, dir := range src.imports(t) {
+		to := rank(dir)
+		switch {
+		case to < 0:
+			t.Errorf("%s imports %s, which is in no layer", src.path, dir)
+		case to < from:
+			t.Errorf("%s (%s) imports %s (%s), a layer above its own: declare an interface here and let app join them",
+				src.path, layers[from].name, dir, layers[to].name)
+		case slices.Contains(testOnly, dir) && !slices.Contains(testOnly, src.dir):
+			t.Errorf("%s imports %s, which is for tests", src.path, dir)
+		}
+	}
+}
+
+// The parts of a program that is one file for every machine.
+func TestNoCgo(t *testing.T) {
+	for _, src := range tree(t) {
+		for _, spec := range src.file.Imports {
+			if spec.Path.Value == `"C"` {
+				t.Errorf("%s uses cgo; the binary is static", src.path)
+			}
+		}
+	}
+}
+
+func TestLayersNameAPackageOnce(t *testing.T) {
+	seen := map[string]string{}
+	for _, layer := range layers {
+		for _, p := range layer.packages {
+			if other, twice := seen[p]; twice {
+				t.Errorf("%s is in %s and in %s", p, other, layer.name)
+			}
+			seen[p] = layer.name
+			if strings.HasPrefix(p, "/") || path.Clean(p) != p {
+				t.Errorf("%q is not a clean path below the root", p)
+			}
+		}
+	}
+}

@@ -1,0 +1,167 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/hermesgw/hermes/internal/app"
+	"github.com/hermesgw/hermes/internal/boot"
+	"github.com/hermesgw/hermes/internal/exitcode"
+	"github.com/hermesgw/hermes/internal/rundir"
+	"github.com/hermesgw/hermes/internal/supervise"
+)
+
+// newBoot holds the container's own entry points.
+func newBoot(o *options) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "boot", Short: "The container's own entry points", Hidden: true,
+		Example: "  hermes boot main -- gateway run", RunE: group, Args: cobra.ArbitraryArgs,
+	}
+	cmd.AddCommand(
+		&cobra.Command{
+			Use: "main -- COMMAND", Short: "Run the container's command and carry its exit code",
+			Example: "  hermes boot main -- gateway run",
+			RunE:    func(cmd *cobra.Command, args []string) error { return bootMain(cmd.Context(), o, args) },
+		},
+		&cobra.Command{
+			Use: "foreground -- PROGRAM ARGV", Short: "Take the terminal and become a program",
+			Example: "  hermes boot foreground -- /bin/bash bash",
+			Args:    cobra.MinimumNArgs(2),
+			RunE: func(_ *cobra.Command, args []string) error {
+				return boot.Foreground(args[0], args[1:], os.Environ())
+			},
+		},
+	)
+	return cmd
+}
+
+func bootInit(ctx context.Context, args []string) error {
+	o, err := app.BootOptions(args, parseMainProgram)
+	if err != nil {
+		return err
+	}
+	signal.Reset() // what this process becomes starts with default dispositions
+	return boot.Init(ctx, o)
+}
+
+func bootMain(ctx context.Context, o *options, args []string) error {
+	binary, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("cannot find the path of hermes: %w", err)
+	}
+	signal.Reset() // a stop is conducted, not suffered: Main handles the signals itself
+	ready, stop, err := boot.Inherited()
+	if err != nil {
+		return err
+	}
+	run := os.Getenv(rundir.EnvVar)
+	return boot.Main(context.WithoutCancel(ctx), boot.MainOptions{
+		Args: args, Environ: os.Environ(), Run: rundir.Dir(run), Binary: binary, Stderr: o.err,
+		Ready: ready, Stop: stop,
+		IsCommand: func(args []string) bool { return parseMainProgram(args).IsCommand },
+	})
+}
+
+// parseMainProgram tells what hermes would make of a container's command, with
+// the very flags and commands that would run it.
+func parseMainProgram(args []string) boot.MainProgram {
+	root := newRoot(&options{})
+	m := boot.MainProgram{IsCommand: len(args) == 0 || isCommandWord(root, args[0])}
+	if len(args) > 0 && (args[0] == "hermes" || strings.HasSuffix(args[0], "/hermes")) {
+		args = args[1:]
+	} else if !m.IsCommand {
+		return m
+	}
+	cmd, rest, err := root.Find(args)
+	if err != nil || cmd.CommandPath() != "hermes gateway run" || cmd.ParseFlags(rest) != nil || helpAsked(cmd) {
+		return m
+	}
+	m.GatewayRun = true
+	m.Profile, _ = cmd.Flags().GetString("profile")
+	m.NoSupervise, _ = cmd.Flags().GetBool("no-supervise")
+	m.Forward = forwardedFlags(cmd)
+	return m
+}
+
+func helpAsked(cmd *cobra.Command) bool {
+	help, err := cmd.Flags().GetBool("help")
+	return err == nil && help
+}
+
+func isCommandWord(root *cobra.Command, word string) bool {
+	if strings.HasPrefix(word, "-") {
+		return true
+	}
+	for _, c := range root.Commands() {
+		if c.Name() == word || c.HasAlias(word) {
+			return true
+		}
+	}
+	return word == "help"
+}
+
+// forwardedFlags are the flags of `gateway run` that its supervised child gets
+// too, in the order of their names. The child has --replace of its own, is
+// never asked to redirect, and -p stands before the command.
+func forwardedFlags(cmd *cobra.Command) []string {
+	var args []string
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		switch {
+		case f.Name == "replace" || f.Name == "no-supervise" || f.Name == "profile":
+		case f.Value.Type() == "bool" && f.Value.String() == "true" && f.Shorthand != "":
+			args = append(args, "-"+f.Shorthand)
+		case f.Value.Type() == "bool":
+			args = append(args, "--"+f.Name+"="+f.Value.String())
+		default:
+			args = append(args, "--"+f.Name, f.Value.String())
+		}
+	})
+	return args
+}
+
+// withContenv is the interpreter `#!/command/with-contenv PROGRAM`: it loads
+// the container's environment and becomes the program. S6_KEEP_ENV other than
+// 0 keeps the present environment alone.
+func withContenv(args []string) error {
+	if len(args) == 0 {
+		return usage("with-contenv wants a program to run; for example: #!/command/with-contenv sh")
+	}
+	env := os.Environ()
+	if keep := os.Getenv("S6_KEEP_ENV"); keep == "" || keep == "0" {
+		s, err := app.FindSupervision(os.LookupEnv)
+		if err != nil {
+			return err
+		}
+		// The environment is the services' to write: as root it would be theirs
+		// to say what root runs (PATH, LD_PRELOAD).
+		if notice, err := s.Enter(); err != nil || notice != "" {
+			return exitcode.With(exitcode.Failed, errors.Join(err, errors.New("with-contenv cannot become the user of the services, and does not run their environment as root")))
+		}
+		if env, err = boot.LoadEnvironment(s.Found.Dir.Environment()); err != nil {
+			return err
+		}
+		if mark, ok := os.LookupEnv(supervise.MarkVar); ok { // a slot's process stays marked
+			env = append(env, supervise.MarkVar+"="+mark)
+		}
+	}
+	for _, entry := range env {
+		if path, ok := strings.CutPrefix(entry, "PATH="); ok {
+			os.Setenv("PATH", path) // for the lookup below
+		}
+	}
+	path, err := exec.LookPath(args[0])
+	if err != nil {
+		return exitcode.With(exitcode.NotFound, fmt.Errorf("cannot find %q: %w", args[0], errors.Unwrap(err)))
+	}
+	err = syscall.Exec(path, args, env)
+	return exitcode.With(exitcode.CannotExec, fmt.Errorf("cannot run %s: %w", path, err))
+}

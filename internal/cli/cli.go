@@ -1,0 +1,245 @@
+// Package cli is the command line: one file per command noun, each parses into
+// an options struct and runs it. It decides nothing about supervision or
+// gateways; it asks app and prints what comes back.
+//
+//	os.Exit(cli.Main(os.Args))
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hermesgw/hermes/internal/app"
+	"github.com/hermesgw/hermes/internal/buildinfo"
+	"github.com/hermesgw/hermes/internal/exitcode"
+	"github.com/hermesgw/hermes/internal/profile"
+	"github.com/hermesgw/hermes/internal/supervise/s6slots"
+)
+
+// Main runs hermes under whatever name it was called and returns the exit
+// code. It is the only place that turns errors into codes.
+func Main(argv []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	lastWords := os.Getenv(s6slots.EnvLastWords)
+	os.Unsetenv(s6slots.EnvLastWords)
+	err := dispatch(ctx, argv)
+	if err != nil && !isSilent(err) {
+		text := oneLine(err.Error())
+		fmt.Fprintf(os.Stderr, "hermes: %s\n", text)
+		if lastWords != "" { // the slot's finish puts them into its record
+			_ = os.WriteFile(lastWords, []byte(text+"\n"), 0o600)
+		}
+	}
+	return exitcode.Of(err)
+}
+
+// dispatch looks at the name first: s6 and with-contenv scripts call hermes
+// through links.
+func dispatch(ctx context.Context, argv []string) error {
+	if ok, err := runAsSlot(argv); ok {
+		return err
+	}
+	switch filepath.Base(argv[0]) {
+	case "init":
+		return bootInit(ctx, argv[1:])
+	case "with-contenv":
+		return withContenv(argv[1:])
+	}
+	root := newRoot(&options{out: os.Stdout, err: os.Stderr, in: os.Stdin})
+	root.SetArgs(argv[1:])
+	return root.ExecuteContext(ctx)
+}
+
+// runAsSlot runs a slot's entry without a handler for TERM: a pause that is
+// told to end must die of it.
+func runAsSlot(argv []string) (bool, error) {
+	if !isEntryName(argv[0]) {
+		return false, nil
+	}
+	signal.Reset(syscall.SIGTERM, syscall.SIGINT)
+	return app.RunEntry(context.Background(), argv)
+}
+
+func isEntryName(argv0 string) bool {
+	base := filepath.Base(argv0)
+	return base == "run" || base == "finish" || strings.HasPrefix(argv0, ".s6-svscan/")
+}
+
+// isSilent: the code says it all, or cobra printed the help that was asked for.
+func isSilent(err error) bool {
+	var e *exitcode.Error
+	return errors.As(err, &e) && e.Err == nil
+}
+
+// oneLine keeps the promise that an error is one line.
+func oneLine(text string) string {
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' }), "; ")
+}
+
+// options are the flags every command has, and the streams.
+type options struct {
+	profile string
+	in      io.Reader
+	out     io.Writer
+	err     io.Writer
+}
+
+// newRoot builds the whole tree of commands.
+func newRoot(o *options) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "hermes",
+		Short: "A supervised gateway between a model, chats and an HTTP API",
+		Long: `hermes runs an AI agent's gateway: in a container supervised by s6, beside a
+dashboard and more profiles; on a host in the foreground.`,
+		Example: `  hermes gateway run
+  hermes gateway status --all
+  hermes chat "hello"`,
+		Version:       buildinfo.Get().Version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE:          group,
+		Args:          cobra.ArbitraryArgs,
+	}
+	root.SetOut(o.out)
+	root.SetErr(o.err)
+	root.SetFlagErrorFunc(flagError)
+	root.PersistentFlags().StringVarP(&o.profile, "profile", "p", "", "profile to work on (default \"default\")")
+	_ = root.RegisterFlagCompletionFunc("profile", completeProfiles) // fails only for a flag that is not there
+	root.AddCommand(
+		newGateway(o), newProfile(o), newDashboard(o), newChat(o),
+		newHealthcheck(o), newVersion(o), newConfig(o), newBoot(o),
+	)
+	root.InitDefaultCompletionCmd()
+	describeCompletion(root)
+	root.InitDefaultHelpCmd()
+	describeHelp(root)
+	return root
+}
+
+// describeHelp makes `hermes help WORD` refuse a word that is no command, as
+// `hermes WORD` does.
+func describeHelp(root *cobra.Command) {
+	for _, c := range root.Commands() {
+		if c.Name() == "help" {
+			c.Run, c.RunE = nil, func(_ *cobra.Command, args []string) error {
+				cmd, rest, err := root.Find(args)
+				if err != nil {
+					return usage("%w", err)
+				}
+				return group(cmd, rest)
+			}
+		}
+	}
+}
+
+func describeCompletion(root *cobra.Command) {
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.Example = "  source <(hermes completion bash)"
+			c.RunE, c.Run, c.Args = group, nil, cobra.ArbitraryArgs
+			for _, shell := range c.Commands() {
+				shell.Example = "  hermes completion " + shell.Name()
+			}
+		}
+	}
+}
+
+// group is what a command with subcommands does by itself: show its help, or
+// refuse a word that is none of them.
+func group(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	hint := "see: " + cmd.CommandPath() + " --help"
+	if s := nearest(args[0], commandNames(cmd)); s != "" {
+		hint = "did you mean: " + cmd.CommandPath() + " " + s
+	}
+	return usage("unknown command %q for %s; %s", args[0], cmd.CommandPath(), hint)
+}
+
+func commandNames(cmd *cobra.Command) []string {
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	return names
+}
+
+// flagError makes cobra's complaint ours: one line, a suggestion, exit code 2.
+func flagError(cmd *cobra.Command, err error) error {
+	hint := "see: " + cmd.CommandPath() + " --help"
+	if name, ok := strings.CutPrefix(err.Error(), "unknown flag: --"); ok {
+		if s := nearest(name, flagNames(cmd)); s != "" {
+			hint = "did you mean: --" + s
+		}
+	}
+	return usage("%w; %s", err, hint)
+}
+
+func usage(format string, args ...any) error {
+	return exitcode.With(exitcode.Usage, fmt.Errorf(format, args...))
+}
+
+// exactly refuses any number of arguments but n, saying what they are.
+func exactly(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == n {
+			return nil
+		}
+		if n == 0 {
+			return usage("%s takes no arguments, got %q; see: %s --help", cmd.CommandPath(), args, cmd.CommandPath())
+		}
+		return usage("%s wants %s; see: %s --help", cmd.CommandPath(), what, cmd.CommandPath())
+	}
+}
+
+// supervision finds the tree, becomes its user, and returns it.
+func (o *options) supervision() (*app.Supervision, error) {
+	s, err := app.FindSupervision(os.LookupEnv)
+	if err != nil {
+		return nil, err
+	}
+	notice, err := s.Enter()
+	if notice != "" {
+		fmt.Fprintln(o.err, notice)
+	}
+	return s, err
+}
+
+// target is the profile that -p names, and the tree around it.
+func (o *options) target() (*app.Supervision, profile.Profile, error) {
+	s, err := o.supervision()
+	if err != nil {
+		return nil, profile.Profile{}, err
+	}
+	p, err := profile.Find(s.Home, o.profile)
+	return s, p, err
+}
+
+func completeProfiles(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	s, err := app.FindSupervision(os.LookupEnv)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	profiles, err := profile.List(s.Home)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var names []string
+	for _, p := range profiles {
+		names = append(names, p.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

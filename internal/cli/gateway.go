@@ -1,0 +1,308 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hermesgw/hermes/internal/app"
+	"github.com/hermesgw/hermes/internal/config"
+	"github.com/hermesgw/hermes/internal/exitcode"
+	"github.com/hermesgw/hermes/internal/logging"
+	"github.com/hermesgw/hermes/internal/profile"
+	"github.com/hermesgw/hermes/internal/runmode"
+	"github.com/hermesgw/hermes/internal/supervise"
+	"github.com/hermesgw/hermes/internal/supervise/s6slots"
+)
+
+// waitLimit is how long start and restart wait for ready or failed.
+const waitLimit = 90 * time.Second
+
+func newGateway(o *options) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "gateway", Short: "Run, start, stop and look at gateways",
+		Example: "  hermes gateway status", RunE: group, Args: cobra.ArbitraryArgs,
+	}
+	cmd.AddCommand(newGatewayRun(o), newGatewayStart(o), newGatewayStop(o), newGatewayRestart(o),
+		newGatewayStatus(o), newGatewayList(o), newGatewayLogs(o))
+	return cmd
+}
+
+// runOptions are the flags of `gateway run`.
+type runOptions struct {
+	*options
+	noSupervise, replace, verbose, quiet bool
+	args                                 []string // what a supervised child is given
+}
+
+func newGatewayRun(o *options) *cobra.Command {
+	r := &runOptions{options: o}
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the gateway: supervised in a container, in the foreground elsewhere",
+		Long: `Run the gateway of a profile.
+
+As the main program of a container with s6 it starts the supervised slot
+gateway-<profile>, says so in one line on stderr and becomes a heartbeat: the
+gateway is restarted when it crashes, the container outlives it, and the
+container's exit code is not the gateway's. Everywhere else, with --no-supervise
+or with HERMES_GATEWAY_NO_SUPERVISE=1 it runs in the foreground.`,
+		Example: `  docker run -d hermes:dev gateway run
+  hermes gateway run --no-supervise -v`,
+		Args: exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if r.verbose && r.quiet {
+				return usage("-v and -q contradict each other; give one of them")
+			}
+			r.args = forwardedFlags(cmd)
+			return r.run(cmd.Context())
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&r.noSupervise, "no-supervise", false, "stay in the foreground, also where s6 could supervise")
+	f.BoolVar(&r.replace, "replace", false, "ask the gateway of the same profile in the same run directory to hand over")
+	f.BoolVarP(&r.verbose, "verbose", "v", false, "log more (level debug)")
+	f.BoolVarP(&r.quiet, "quiet", "q", false, "log less (level warn)")
+	return cmd
+}
+
+func (r *runOptions) run(ctx context.Context) error {
+	s, p, err := r.target()
+	if err != nil {
+		return err
+	}
+	facts := r.facts(s)
+	d := runmode.Decide(facts)
+	if d.Mode == runmode.Redirect {
+		done, err := runmode.Become(ctx, s.RedirectSlot(p, r.args), r.err, d.Notice, func(argv []string) error { return heartbeat(ctx, argv) })
+		if done || err != nil {
+			return err
+		}
+	} else if d.Notice != "" {
+		fmt.Fprintln(r.err, d.Notice)
+	}
+	return r.foreground(ctx, s, p, facts.InSlot)
+}
+
+func (r *runOptions) facts(s *app.Supervision) runmode.Facts {
+	return runmode.Facts{
+		NoSuperviseFlag: r.noSupervise,
+		NoSuperviseEnv:  os.Getenv(runmode.EnvNoSupervise),
+		Sentinel:        os.Getenv(runmode.EnvSentinel),
+		InSlot:          os.Getenv(s6slots.EnvNotify) != "" && os.Getenv(supervise.MarkVar) != "",
+		Tree:            s.Found.Tree,
+		TreeRefusal:     s.Found.Refusal,
+	}
+}
+
+// heartbeat becomes argv; where the program is missing it waits in-process.
+func heartbeat(ctx context.Context, argv []string) error {
+	if path, err := exec.LookPath(argv[0]); err == nil {
+		_ = syscall.Exec(path, argv, os.Environ()) // returns only if it failed
+	}
+	<-ctx.Done()
+	return exitcode.Silent(exitcode.SignalBase + int(syscall.SIGTERM))
+}
+
+// foreground is the gateway itself.
+func (r *runOptions) foreground(ctx context.Context, s *app.Supervision, p profile.Profile, inSlot bool) error {
+	notify, err := takeNotify()
+	if err != nil {
+		return err
+	}
+	flags := map[string]string{}
+	switch {
+	case r.verbose:
+		flags["log.level"] = "debug"
+	case r.quiet:
+		flags["log.level"] = "warn"
+	}
+	cfg, log, err := r.settings(p.Home, flags, inSlot)
+	if err != nil {
+		return err
+	}
+	return app.RunGateway(ctx, app.GatewayOptions{
+		Profile: p, RunDir: string(s.Found.Dir), Supervised: inSlot, Replace: r.replace,
+		Config: cfg, Ready: notify, Log: log,
+	})
+}
+
+// settings reads those of home, and makes the logger that they ask for: on
+// stderr and, in a slot, without the time, because s6-log stamps every line.
+func (o *options) settings(home string, flags map[string]string, inSlot bool) (*config.Config, *slog.Logger, error) {
+	cfg, err := config.Load(config.Options{Home: home, Lookup: os.LookupEnv, Flags: flags})
+	if err != nil {
+		return nil, nil, err
+	}
+	var look []logging.Option
+	if inSlot {
+		look = append(look, logging.WithoutTime())
+	}
+	return cfg, logging.New(o.err, cfg.Log().Format, cfg.Log().Level, look...), nil
+}
+
+// takeNotify returns what says "ready" to s6 on the descriptor that the slot's
+// entry named, and does nothing outside a slot. The entry's variables are
+// removed: what this process starts never sees them.
+func takeNotify() (func(), error) {
+	text := os.Getenv(s6slots.EnvNotify)
+	os.Unsetenv(s6slots.EnvNotify)
+	os.Unsetenv(runmode.EnvSentinel)
+	if text == "" {
+		return func() {}, nil
+	}
+	fd, err := strconv.Atoi(text)
+	if err != nil || fd < 3 {
+		return nil, usage("%s is %q: it must be the number of a descriptor from 3 up", s6slots.EnvNotify, text)
+	}
+	syscall.CloseOnExec(fd)
+	f := os.NewFile(uintptr(fd), "notify")
+	return func() {
+		_, _ = f.Write([]byte("\n")) // a supervisor that is gone cannot be told
+		_ = f.Close()
+	}, nil
+}
+
+// slotOptions are the flags of start, stop and restart.
+type slotOptions struct {
+	*options
+	all    bool
+	wait   bool
+	noWait bool
+}
+
+// slotAction does one thing to the gateway of one profile.
+type slotAction func(context.Context, *app.Supervision, *s6slots.Manager, profile.Profile, bool) error
+
+func newSlotCommand(o *options, use, short, done string, act slotAction) *cobra.Command {
+	so := &slotOptions{options: o}
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: exactly(0, ""),
+		Example: fmt.Sprintf("  hermes gateway %s\n  hermes -p work gateway %s --no-wait\n  hermes gateway %s --all", use, use, use),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return so.run(cmd.Context(), done, act) },
+	}
+	cmd.Flags().BoolVar(&so.all, "all", false, "every profile's gateway; goes on past failures")
+	cmd.Flags().BoolVar(&so.wait, "wait", true, "wait until it is done or has failed")
+	cmd.Flags().BoolVar(&so.noWait, "no-wait", false, "only ask for it")
+	return cmd
+}
+
+func newGatewayStart(o *options) *cobra.Command {
+	return newSlotCommand(o, "start", "Start a supervised gateway and wait until it is ready", "ready",
+		func(ctx context.Context, s *app.Supervision, m *s6slots.Manager, p profile.Profile, wait bool) error {
+			if err := s.RefuseBesideForeground(ctx, p); err != nil {
+				return err
+			}
+			return s.StartGateway(ctx, m, p, nil, wait)
+		})
+}
+
+func newGatewayStop(o *options) *cobra.Command {
+	return newSlotCommand(o, "stop", "Stop a supervised gateway and keep it down", "down",
+		func(ctx context.Context, s *app.Supervision, m *s6slots.Manager, p profile.Profile, wait bool) error {
+			return s.StopGateway(ctx, m, p, wait)
+		})
+}
+
+func newGatewayRestart(o *options) *cobra.Command {
+	return newSlotCommand(o, "restart", "Drain a supervised gateway and start it again", "ready again",
+		func(ctx context.Context, s *app.Supervision, m *s6slots.Manager, p profile.Profile, wait bool) error {
+			if err := s.RefuseBesideForeground(ctx, p); err != nil {
+				return err
+			}
+			return s.RestartGateway(ctx, m, p, wait)
+		})
+}
+
+func (so *slotOptions) run(ctx context.Context, done string, act slotAction) error {
+	s, p, err := so.target()
+	if err != nil {
+		return err
+	}
+	m, err := s.Manager("cli")
+	if err != nil {
+		return err
+	}
+	targets := []profile.Profile{p}
+	if so.all {
+		if targets, err = profile.List(s.Home); err != nil {
+			return err
+		}
+	}
+	wait := so.wait && !so.noWait
+	if !wait {
+		done = "asked"
+	}
+	ctx, cancel := context.WithTimeout(ctx, waitLimit)
+	defer cancel()
+	var errs []error
+	for _, p := range targets {
+		err := act(ctx, s, m, p, wait)
+		errs = append(errs, err)
+		if err == nil {
+			fmt.Fprintf(so.out, "%s: %s\n", supervise.GatewayName(p.Name), done)
+		} else if so.all {
+			fmt.Fprintf(so.out, "%s: failed: %s\n", supervise.GatewayName(p.Name), oneLine(err.Error()))
+		}
+	}
+	if so.all && errors.Join(errs...) != nil {
+		return exitcode.Silent(exitcode.Failed)
+	}
+	return errors.Join(errs...)
+}
+
+func newDashboard(o *options) *cobra.Command {
+	var host string
+	var port int
+	cmd := &cobra.Command{
+		Use: "dashboard", Short: "Serve the live page of every slot", Args: exactly(0, ""),
+		Long: `Serve one live page with every slot's state. Beyond loopback it wants a login:
+HERMES_DASHBOARD_USERNAME and HERMES_DASHBOARD_PASSWORD. In a container,
+HERMES_DASHBOARD=1 has it supervised beside the gateway.`,
+		Example: "  hermes dashboard\n  hermes dashboard --host 0.0.0.0 --port 9119",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			flags := map[string]string{}
+			if cmd.Flags().Changed("host") {
+				flags["dashboard.host"] = host
+			}
+			if cmd.Flags().Changed("port") {
+				flags["dashboard.port"] = strconv.Itoa(port)
+			}
+			return runDashboard(cmd.Context(), o, flags)
+		},
+	}
+	cmd.Flags().StringVar(&host, "host", "127.0.0.1", "address to listen on")
+	cmd.Flags().IntVar(&port, "port", 9119, "port to listen on")
+	return cmd
+}
+
+func runDashboard(ctx context.Context, o *options, flags map[string]string) error {
+	s, err := o.supervision()
+	if err != nil {
+		return err
+	}
+	inSlot := os.Getenv(s6slots.EnvNotify) != ""
+	notify, err := takeNotify()
+	if err != nil {
+		return err
+	}
+	cfg, log, err := o.settings(s.Home, flags, inSlot)
+	if err != nil {
+		return err
+	}
+	return app.RunDashboard(ctx, app.DashboardOptions{Config: cfg, Lister: s.Lister(), Ready: notify, Log: log})
+}
+
+// logFile is where the rotated files of a gateway are.
+func logFile(home, profileName string) string {
+	return filepath.Join(home, "logs", "gateways", profileName, "current")
+}

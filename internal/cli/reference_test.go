@@ -1,0 +1,240 @@
+package cli
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hermesgw/hermes/internal/config"
+	"github.com/hermesgw/hermes/internal/exitcode"
+	"github.com/hermesgw/hermes/internal/supervise"
+	"github.com/hermesgw/hermes/internal/supervise/s6slots"
+)
+
+var update = flag.Bool("update", false, "write the generated pages of docs/reference anew")
+
+const (
+	docsDir      = "../../docs"
+	referenceDir = docsDir + "/reference"
+	generated    = "<!-- Generated from the code by `make docs`; a test compares. Change the code, not this page. -->\n\n"
+)
+
+// The pages that say what the code says are written by the code.
+func TestReferenceIsWhatTheCodeSays(t *testing.T) {
+	pages := map[string]string{
+		"commands.md":    commandsPage(t),
+		"environment.md": environmentPage(),
+		"exit-codes.md":  exitCodesPage(),
+		"states.md":      statesPage(),
+	}
+	for name, want := range pages {
+		path := filepath.Join(referenceDir, name)
+		if *update {
+			if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		got, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != want {
+			t.Errorf("%s does not say what the code says; run make docs and look at the difference: %s", path, firstDifference(string(got), want))
+		}
+	}
+}
+
+func firstDifference(got, want string) string {
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	for i := range min(len(g), len(w)) {
+		if g[i] != w[i] {
+			return fmt.Sprintf("line %d is %q, the code says %q", i+1, g[i], w[i])
+		}
+	}
+	return fmt.Sprintf("it has %d lines, the code makes %d", len(g), len(w))
+}
+
+// commandTree returns every command that --help leads to, in its order.
+func commandTree(root *cobra.Command) []*cobra.Command {
+	list := []*cobra.Command{root}
+	for _, c := range root.Commands() {
+		if c.IsAvailableCommand() && c.Name() != "help" {
+			list = append(list, commandTree(c)...)
+		}
+	}
+	return list
+}
+
+// help is what `hermes … --help` prints.
+func help(t *testing.T, path ...string) string {
+	t.Helper()
+	var out bytes.Buffer
+	root := newRoot(&options{in: strings.NewReader(""), out: &out, err: &out})
+	root.SetArgs(append(path, "--help"))
+	if err := root.ExecuteContext(t.Context()); err != nil {
+		t.Fatalf("hermes %s --help: %v", strings.Join(path, " "), err)
+	}
+	return out.String()
+}
+
+// arguments are the words after hermes that lead to cmd.
+func arguments(cmd *cobra.Command) []string { return strings.Fields(cmd.CommandPath())[1:] }
+
+func commandsPage(t *testing.T) string {
+	t.Helper()
+	var index, body strings.Builder
+	for _, cmd := range commandTree(newRoot(&options{})) {
+		path := cmd.CommandPath()
+		fmt.Fprintf(&index, "- [`%s`](#%s): %s\n", path, strings.ReplaceAll(path, " ", "-"), cmd.Short)
+		fmt.Fprintf(&body, "\n## %s\n\n```text\n%s\n```\n", path, strings.TrimRight(help(t, arguments(cmd)...), "\n"))
+	}
+	return "# Commands\n\n" + generated +
+		"What every command's `--help` prints. `-p PROFILE` works with each of them; `-o json` with each that prints a\n" +
+		"table. What they exit with stands under [exit codes](exit-codes.md).\n\n" + index.String() + body.String()
+}
+
+func environmentPage() string {
+	var b strings.Builder
+	b.WriteString("# Environment and settings\n\n" + generated +
+		"A setting is looked for in this order: flag, environment, the profile's `.env`, the profile's `config.yaml`,\n" +
+		"default. A setting without a key in `config.yaml` is read before any profile is known, so it stands in the\n" +
+		"environment only. `hermes config show --sources` prints every value and where it came from; secrets print as\n" +
+		"`<redacted>`.\n\n" +
+		"Booleans are strict: `1`, `true` and `yes`, in any case, mean yes; everything else in a variable means no, typos\n" +
+		"included. In `config.yaml` a boolean that is neither yes nor no is an error. Empty variables for ports, addresses\n" +
+		"and keys count as not given. A `_FILE` variable names a file to read the secret from, by its absolute path;\n" +
+		"giving both forms is an error.\n\n" +
+		"Settings marked *profile* belong to one profile: in a container the environment speaks of the profile of the main\n" +
+		"program, and no other profile's gateway sees them. Give the others their own in `profiles/NAME/.env`.\n\n" +
+		"| variable | in `config.yaml` | accepts | default | meaning |\n|---|---|---|---|---|\n")
+	for _, s := range config.Settings() {
+		key := "environment only"
+		if s.Key != "" {
+			key = "`" + s.Key + "`"
+		}
+		doc := s.Doc
+		if s.PerProfile {
+			doc += " *profile*"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", code(s.Names(), "<br>"), key, accepts(s), settingDefault(s), doc)
+	}
+	return b.String()
+}
+
+func code(words []string, between string) string {
+	return "`" + strings.Join(words, "`"+between+"`") + "`"
+}
+
+func settingDefault(s config.Setting) string {
+	switch {
+	case s.DefaultDoc != "":
+		return s.DefaultDoc
+	case s.Default != "":
+		return "`" + s.Default + "`"
+	}
+	return "none"
+}
+
+func accepts(s config.Setting) string {
+	switch s.Kind {
+	case config.Int:
+		return fmt.Sprintf("a whole number from %d", s.Min)
+	case config.Port:
+		return "a port, `0` to `65535`; `0`: any free one"
+	case config.Bool:
+		return "a boolean"
+	case config.Duration:
+		return "a duration, such as `250ms` or `1m30s`"
+	case config.Enum:
+		return code(s.Values, ", ")
+	case config.URL:
+		return "an http or https URL"
+	case config.Text:
+	}
+	if s.Secret {
+		return "text, secret"
+	}
+	return "text"
+}
+
+func exitCodesPage() string {
+	var b strings.Builder
+	b.WriteString("# Exit codes\n\n" + generated +
+		"Of every hermes command, and of a container: its exit code is that of its main program (see\n" +
+		"[supervision](../explanation/supervision.md#exit-code)). A failure is one line on stderr.\n\n" +
+		"| code | meaning |\n|---|---|\n")
+	for _, e := range exitcode.Table() {
+		fmt.Fprintf(&b, "| %d | %s |\n", e.Code, e.Meaning)
+	}
+	fmt.Fprintf(&b, "| %d + n | killed by signal n |\n", exitcode.SignalBase)
+	return b.String()
+}
+
+func statesPage() string {
+	var b strings.Builder
+	b.WriteString("# States of a service\n\n" + generated +
+		"The same words appear in `hermes gateway status`, the [JSON](status-json.md), `/readyz`, the dashboard and the logs.\n" +
+		"The last two columns say what a health check thinks of a service in that state.\n\n" +
+		"| state | meaning | `hermes healthcheck` | `hermes healthcheck --ready` |\n|---|---|---|---|\n")
+	for _, e := range supervise.States() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", e.State, e.Meaning, wellIn(e.State, false), wellIn(e.State, true))
+	}
+	return b.String()
+}
+
+// wellIn asks the health check itself about a wanted service in state.
+func wellIn(state supervise.State, ready bool) string {
+	at := func(age time.Duration) bool {
+		now := time.Now()
+		since := now.Add(-age)
+		report := supervise.Report{Services: []supervise.Service{{Name: "x", State: state, Want: supervise.WantUp, Since: &since}}}
+		return len(s6slots.Culprits(report, ready, startingPatience, now)) == 0
+	}
+	if state == supervise.Disabled || state == supervise.Down {
+		return "not asked" // nobody wants it up
+	}
+	switch young, old := at(0), at(startingPatience+time.Second); {
+	case young && old:
+		return "well"
+	case young:
+		return fmt.Sprintf("well for %.0f s", startingPatience.Seconds())
+	}
+	return "not well"
+}
+
+// Without this a tree that lost its commands would still compare equal.
+func TestReferenceHasEveryCommandOfTheContract(t *testing.T) {
+	var have []string
+	for _, cmd := range commandTree(newRoot(&options{})) {
+		have = append(have, strings.Join(arguments(cmd), " "))
+	}
+	for _, want := range []string{
+		"gateway run", "gateway start", "gateway stop", "gateway restart", "gateway status", "gateway list", "gateway logs",
+		"profile list", "profile create", "dashboard", "chat", "healthcheck", "config show", "version",
+		"completion bash", "completion zsh", "completion fish",
+	} {
+		if !slices.Contains(have, want) {
+			t.Errorf("there is no command hermes %s", want)
+		}
+	}
+}
+
+func TestEveryCommandHasWordsAndAnExample(t *testing.T) {
+	for _, cmd := range commandTree(newRoot(&options{})) {
+		if cmd.Short == "" {
+			t.Errorf("%s has no short description", cmd.CommandPath())
+		}
+		if !strings.Contains(cmd.Example, "hermes") {
+			t.Errorf("%s has no example in its help", cmd.CommandPath())
+		}
+	}
+}

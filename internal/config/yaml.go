@@ -1,0 +1,225 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// readYAML reads config.yaml into raw values by key; a missing file is empty.
+// Keys that nobody reads become warnings, not errors: a file written for
+// another version still loads.
+func readYAML(path string) (map[string]entry, []string, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot read settings: %w", err)
+	}
+	return parseYAML(path, data)
+}
+
+func parseYAML(path string, data []byte) (map[string]entry, []string, error) {
+	file, err := parse(bytes.TrimPrefix(data, []byte("\ufeff")))
+	if err != nil {
+		return nil, nil, syntaxError(path, err)
+	}
+	w := walker{path: path, entries: map[string]entry{}, anchors: map[string]ast.Node{}, sections: map[string]bool{}, keys: map[string]bool{}}
+	for _, s := range Settings() {
+		w.expect(s.Key)
+	}
+	body, err := w.body(file)
+	if err != nil || body == nil {
+		return nil, nil, err
+	}
+	ast.Walk(&w, body)
+	if err := w.mapping("", body); err != nil {
+		return nil, nil, err
+	}
+	return w.entries, w.warnings, nil
+}
+
+// errParserBug stands for a panic of the YAML parser, which some broken files
+// provoke; whoever wrote the file needs a line, not a stack trace.
+var errParserBug = errors.New("the parser cannot make sense of it; simplify the file until it loads")
+
+func parse(data []byte) (file *ast.File, err error) {
+	defer func() {
+		if recover() != nil {
+			err = errParserBug
+		}
+	}()
+	return parser.ParseBytes(data, 0)
+}
+
+// syntaxError puts a parser error into FILE:LINE:COL: message, on one line.
+func syntaxError(path string, err error) error {
+	var y yaml.Error
+	if !errors.As(err, &y) || y.GetToken() == nil || y.GetToken().Position == nil {
+		return fmt.Errorf("%s:1:1: expected valid YAML: %s", path, firstLine(err.Error()))
+	}
+	p := y.GetToken().Position
+	return fmt.Errorf("%s:%d:%d: expected valid YAML: %s", path, p.Line, p.Column, firstLine(y.GetMessage()))
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
+}
+
+// walker collects the settings of one YAML file.
+type walker struct {
+	path     string
+	keys     map[string]bool // api_server.port
+	sections map[string]bool // api_server
+	anchors  map[string]ast.Node
+	entries  map[string]entry
+	warnings []string
+}
+
+func (w *walker) expect(key string) {
+	if key == "" {
+		return
+	}
+	w.keys[key] = true
+	if dot := strings.LastIndexByte(key, '.'); dot > 0 {
+		w.sections[key[:dot]] = true
+	}
+}
+
+// Visit notes every anchor, so that an alias can be followed.
+func (w *walker) Visit(n ast.Node) ast.Visitor {
+	if a, ok := n.(*ast.AnchorNode); ok {
+		w.anchors[a.Name.GetToken().Value] = a.Value
+	}
+	return w
+}
+
+// body returns the content of the only document, or nil when it is empty.
+func (w *walker) body(file *ast.File) (ast.Node, error) {
+	var body ast.Node
+	for _, doc := range file.Docs {
+		if doc.Body == nil || doc.Body.Type() == ast.NullType || doc.Body.Type() == ast.CommentType {
+			continue
+		}
+		if body != nil {
+			return nil, w.errorAt(doc.Body, "expected one YAML document, found a second")
+		}
+		body = doc.Body
+	}
+	return body, nil
+}
+
+// mapping reads the keys below prefix ("" at the top).
+func (w *walker) mapping(prefix string, n ast.Node) error {
+	n = w.follow(n)
+	if n.Type() == ast.NullType {
+		return nil
+	}
+	m, ok := n.(ast.MapNode)
+	if !ok {
+		return w.errorAt(n, "%sexpected a mapping of settings (name: value), found %s", label(prefix), describe(n))
+	}
+	for iter := m.MapRange(); iter.Next(); {
+		if err := w.pair(prefix, iter.Key(), iter.Value()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *walker) pair(prefix string, k ast.MapKeyNode, v ast.Node) error {
+	key := k.GetToken().Value
+	if prefix != "" {
+		key = prefix + "." + key
+	}
+	switch {
+	case w.sections[key]:
+		return w.mapping(key, v)
+	case w.keys[key]:
+		return w.scalar(key, v)
+	}
+	w.warnings = append(w.warnings, w.errorAt(k, "unknown setting %q is ignored", key).Error())
+	return nil
+}
+
+// scalar notes the text of one value as it stands in the file, so that a key
+// of digits keeps its zeros.
+func (w *walker) scalar(key string, n ast.Node) error {
+	n = w.follow(n)
+	text := ""
+	switch v := n.(type) {
+	case *ast.NullNode: // `port:` with nothing behind it is not set
+		return nil
+	case *ast.StringNode:
+		text = v.Value
+	case *ast.LiteralNode:
+		text = strings.TrimSuffix(v.Value.Value, "\n")
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
+		text = n.GetToken().Value
+	default:
+		return w.errorAt(n, "%sexpected a single value, found %s", label(key), describe(n))
+	}
+	p := n.GetToken().Position
+	w.entries[key] = entry{text: text, line: p.Line, col: p.Column}
+	return nil
+}
+
+// maxAliases ends a chain of aliases that leads back to itself.
+const maxAliases = 100
+
+// follow leads through anchors, tags and aliases to the node itself.
+func (w *walker) follow(n ast.Node) ast.Node {
+	for range maxAliases {
+		switch v := n.(type) {
+		case *ast.AnchorNode:
+			n = v.Value
+		case *ast.TagNode:
+			n = v.Value
+		case *ast.AliasNode:
+			target, ok := w.anchors[v.Value.GetToken().Value]
+			if !ok {
+				return n
+			}
+			n = target
+		default:
+			return n
+		}
+	}
+	return n
+}
+
+func (w *walker) errorAt(n ast.Node, format string, args ...any) error {
+	p := n.GetToken().Position
+	return fmt.Errorf("%s:%d:%d: %s", w.path, p.Line, p.Column, fmt.Sprintf(format, args...))
+}
+
+// label is "key: ", or nothing at the top of the file.
+func label(key string) string {
+	if key == "" {
+		return ""
+	}
+	return key + ": "
+}
+
+// describe names the kind of n for people; never its content, which may be a
+// secret in the wrong place.
+func describe(n ast.Node) string {
+	switch n.Type() {
+	case ast.MappingType, ast.MappingValueType:
+		return "a mapping"
+	case ast.SequenceType:
+		return "a list"
+	case ast.AliasType:
+		return "an alias without its anchor"
+	}
+	return "a single value"
+}

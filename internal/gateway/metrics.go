@@ -1,0 +1,95 @@
+package gateway
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/hermesgw/hermes/internal/chat"
+)
+
+// metrics are the numbers of one gateway, in a registry of its own.
+type metrics struct {
+	registry *prometheus.Registry
+	seconds  *prometheus.HistogramVec
+	counted  *prometheus.CounterVec
+}
+
+// turnBuckets reach from a store's commit to a slow model's long answer, in
+// seconds.
+func turnBuckets() []float64 { return []float64{.001, .005, .025, .1, .5, 1, 2.5, 5, 10, 30, 60, 300} }
+
+func newMetrics(profile string, ts *turns) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "hermes_turn_seconds",
+			Help:    "Time of a turn by stage: queue, model, store, and total from acceptance to the end.",
+			Buckets: turnBuckets(),
+		}, []string{"stage"}),
+		counted: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hermes_model_tokens_total",
+			Help: "Tokens as the model counts them, by direction: input, output.",
+		}, []string{"model", "direction"}),
+	}
+	labelled := prometheus.WrapRegistererWith(prometheus.Labels{"profile": profile}, m.registry)
+	labelled.MustRegister(m.seconds, m.counted, newMessageCollector(ts))
+	return m
+}
+
+func (m *metrics) stage(name string, took time.Duration) {
+	m.seconds.WithLabelValues(name).Observe(took.Seconds())
+}
+
+func (m *metrics) tokens(model string, u chat.Usage) {
+	m.counted.WithLabelValues(model, "input").Add(float64(u.Input))
+	m.counted.WithLabelValues(model, "output").Add(float64(u.Output))
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// messageCollector reads all message counts at one moment, so that received =
+// answered + queued + running + failed holds in every scrape.
+type messageCollector struct {
+	turns *turns
+	rows  []messageRow
+}
+
+type messageRow struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(counts) int
+}
+
+func newMessageCollector(ts *turns) *messageCollector {
+	row := func(name, help string, kind prometheus.ValueType, value func(counts) int) messageRow {
+		return messageRow{prometheus.NewDesc(name, help, nil, nil), kind, value}
+	}
+	return &messageCollector{turns: ts, rows: []messageRow{
+		row("hermes_messages_received_total", "Messages that policy let in.", prometheus.CounterValue, func(c counts) int { return c.received }),
+		row("hermes_messages_answered_total", "Messages answered and stored.", prometheus.CounterValue, func(c counts) int { return c.answered }),
+		row("hermes_messages_failed_total", "Messages accepted and not answered.", prometheus.CounterValue, func(c counts) int { return c.failed }),
+		row("hermes_messages_refused_total", "Messages not accepted: policy, a full queue, a drain.", prometheus.CounterValue, func(c counts) int { return c.refused }),
+		row("hermes_messages_queued", "Messages waiting for their turn.", prometheus.GaugeValue, func(c counts) int { return c.queued }),
+		row("hermes_messages_running", "Messages being answered.", prometheus.GaugeValue, func(c counts) int { return c.running }),
+	}}
+}
+
+// Describe implements prometheus.Collector.
+func (c *messageCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, r := range c.rows {
+		ch <- r.desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *messageCollector) Collect(ch chan<- prometheus.Metric) {
+	now := c.turns.snapshot()
+	for _, r := range c.rows {
+		ch <- prometheus.MustNewConstMetric(r.desc, r.kind, float64(r.value(now)))
+	}
+}

@@ -1,0 +1,175 @@
+// Package lease makes sure that a profile has one holder: the process that has
+// the kernel's lock on <home>/gateway.lock. The kernel releases it when that
+// process dies, however it dies, so there is nothing stale to clean up.
+//
+// What the holder writes into the file is for people and for error messages;
+// nobody decides by it. The package does not ask a holder to leave; control
+// does.
+//
+//	l, err := lease.TryAcquire(home, lease.Holder{Host: "web-1", PID: os.Getpid()})
+//	if held := (*lease.HeldError)(nil); errors.As(err, &held) {
+//		fmt.Println("held by", held.Holder.Host)
+//	}
+//	defer l.Release()
+package lease
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hermesgw/hermes/internal/exitcode"
+)
+
+// FileName is the lock's name in the home of a profile.
+const FileName = "gateway.lock"
+
+// RetryEvery is how often Acquire tries again: a quarter of the second within
+// which a standby must have taken over.
+const RetryEvery = 250 * time.Millisecond
+
+// maxHolder bounds what is read back from the file; a holder is some 200 bytes.
+const maxHolder = 4096
+
+// Holder names who holds a profile. All but the lock itself is information: a
+// file that another container wrote may be wrong about anything.
+type Holder struct {
+	Host       string    `json:"host"`
+	PID        int       `json:"pid"` // in the holder's own pid namespace
+	Since      time.Time `json:"since"`
+	RunDir     string    `json:"run_dir"`
+	Supervised bool      `json:"supervised"` // a slot restarts it
+}
+
+// HeldError says that another process has the lock. Holder is zero when the
+// holder had not written its name yet.
+type HeldError struct {
+	Path   string
+	Holder Holder
+}
+
+// Error names the holder as far as it is known.
+func (e *HeldError) Error() string {
+	if e.Holder.Host == "" {
+		return fmt.Sprintf("%q is locked by another process", e.Path)
+	}
+	return fmt.Sprintf("%q is locked by %s (pid %d) since %s",
+		e.Path, e.Holder.Host, e.Holder.PID, e.Holder.Since.UTC().Format(time.RFC3339))
+}
+
+// Lease is a held lock.
+type Lease struct {
+	file    *os.File
+	release sync.Once
+}
+
+// TryAcquire takes the lock in home or fails at once: with *HeldError when
+// another process has it, and with an error of exit code 78 when the
+// filesystem has no locks. It is not for two uses in one process: flock belongs
+// to an open file, so the second is refused like a stranger.
+func TryAcquire(home string, self Holder) (*Lease, error) {
+	path := filepath.Join(home, FileName)
+	// Go opens close-on-exec: a child that outlives us must not keep the lock.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the lock of the profile: %w; the data directory must be writable for this user", err)
+	}
+	if err := lock(f); err != nil {
+		defer f.Close()
+		return nil, explain(f, err)
+	}
+	if err := write(f, self); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("cannot write the holder into %q: %w", path, err)
+	}
+	return &Lease{file: f}, nil
+}
+
+// Acquire takes the lock, trying every RetryEvery until ctx ends. held, when
+// not nil, is called each time the holder turns out to be another one than
+// before, from this goroutine.
+func Acquire(ctx context.Context, home string, self Holder, held func(Holder)) (*Lease, error) {
+	tick := time.NewTicker(RetryEvery)
+	defer tick.Stop()
+	var last *Holder
+	for {
+		l, err := TryAcquire(home, self)
+		var taken *HeldError
+		if !errors.As(err, &taken) {
+			return l, err
+		}
+		if held != nil && (last == nil || *last != taken.Holder) {
+			held(taken.Holder)
+		}
+		last = &taken.Holder
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// Release gives the lock back; it is idempotent. The file stays: removing it
+// would let two processes lock two different files of the same name.
+func (l *Lease) Release() {
+	l.release.Do(func() {
+		_ = l.file.Truncate(0) // the name is of no use once nobody holds it
+		_ = l.file.Close()
+	})
+}
+
+// lock retries a call that a signal interrupted.
+func lock(f *os.File) error {
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+}
+
+// explain turns the kernel's refusal into words.
+func explain(f *os.File, err error) error {
+	switch {
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		return &HeldError{Path: f.Name(), Holder: read(f)}
+	case errors.Is(err, syscall.ENOLCK), errors.Is(err, syscall.ENOSYS), errors.Is(err, syscall.EOPNOTSUPP):
+		return exitcode.With(exitcode.Config, fmt.Errorf(
+			"cannot lock %q: %w; its filesystem has no locks, and without one two gateways could run at once: put the data directory on a filesystem that has them", f.Name(), err))
+	default:
+		return fmt.Errorf("cannot lock %q: %w", f.Name(), err)
+	}
+}
+
+func write(f *os.File, h Holder) error {
+	data, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	_, err = f.WriteAt(append(data, '\n'), 0)
+	return err
+}
+
+// read returns the zero Holder for a file that is empty or half written.
+func read(f *os.File) Holder {
+	data, err := io.ReadAll(io.NewSectionReader(f, 0, maxHolder))
+	if err != nil {
+		return Holder{}
+	}
+	var h Holder
+	if json.Unmarshal(data, &h) != nil {
+		return Holder{}
+	}
+	return h
+}

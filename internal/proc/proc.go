@@ -1,0 +1,157 @@
+// Package proc reads Linux's /proc and signals processes without the race of a
+// reused pid: a process is a pid together with its start time. It knows
+// nothing of slots or gateways; callers say which processes they mean.
+//
+//	left := proc.Match(func(p proc.Process) bool { return p.HasEnv("MARK=1") })
+//	err := proc.End(ctx, …)
+package proc
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Process identifies one process of this pid namespace.
+type Process struct {
+	PID     int
+	PPID    int
+	Session int
+	Comm    string // at most 15 bytes, settable by the process itself
+	State   byte   // R, S, D, Z, T, …
+	Start   uint64 // clock ticks after boot: with PID it names the process for good
+}
+
+// fields of /proc/PID/stat after the parenthesised name, counted from 0 (proc(5)).
+const (
+	fieldState   = 0
+	fieldPPID    = 1
+	fieldSession = 3
+	fieldStart   = 19
+)
+
+// Read describes pid. A process that is gone gives an error that wraps
+// os.ErrNotExist.
+func Read(pid int) (Process, error) {
+	b, err := os.ReadFile(path(pid, "stat"))
+	if err != nil {
+		if errors.Is(err, unix.ESRCH) { // it ended between open and read
+			err = os.ErrNotExist
+		}
+		return Process{}, fmt.Errorf("cannot read process %d: %w", pid, err)
+	}
+	return parseStat(pid, b)
+}
+
+// parseStat decodes /proc/PID/stat. The name stands in parentheses and may
+// itself hold spaces and parentheses, so fields count from the last ')'.
+func parseStat(pid int, b []byte) (Process, error) {
+	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
+	if open < 0 || end < open {
+		return Process{}, fmt.Errorf("cannot decode /proc/%d/stat: no process name in it", pid)
+	}
+	f := strings.Fields(string(b[end+1:]))
+	if len(f) <= fieldStart || len(f[fieldState]) != 1 {
+		return Process{}, fmt.Errorf("cannot decode /proc/%d/stat: %d fields after the name", pid, len(f))
+	}
+	p := Process{PID: pid, Comm: string(b[open+1 : end]), State: f[fieldState][0]}
+	var errs [3]error
+	p.PPID, errs[0] = strconv.Atoi(f[fieldPPID])
+	p.Session, errs[1] = strconv.Atoi(f[fieldSession])
+	p.Start, errs[2] = strconv.ParseUint(f[fieldStart], 10, 64)
+	if err := errors.Join(errs[:]...); err != nil {
+		return Process{}, fmt.Errorf("cannot decode /proc/%d/stat: %w", pid, err)
+	}
+	return p, nil
+}
+
+// All lists the processes that can be seen, those that ended meanwhile left out.
+func All() []Process {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1) // what was read before an error is still true
+	var list []Process
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		if p, err := Read(pid); err == nil {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// Match lists the living processes for which keep is true, this one and
+// zombies left out.
+func Match(keep func(Process) bool) []Process {
+	var list []Process
+	for _, p := range All() {
+		if p.PID != os.Getpid() && p.State != 'Z' && keep(p) {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// HasEnv says whether p was started with exactly this NAME=VALUE in its
+// environment. False also when /proc does not let us look: who is not ours is
+// not marked.
+func (p Process) HasEnv(entry string) bool {
+	b, err := os.ReadFile(path(p.PID, "environ"))
+	if err != nil {
+		return false
+	}
+	for line := range bytes.SplitSeq(b, []byte{0}) {
+		if string(line) == entry {
+			return true
+		}
+	}
+	return false
+}
+
+// Args returns the argument vector of p, nil when it cannot be read.
+func (p Process) Args() []string {
+	b, err := os.ReadFile(path(p.PID, "cmdline"))
+	if err != nil || len(b) == 0 {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
+}
+
+// Alive says whether this very process still runs (a zombie does not).
+func (p Process) Alive() bool {
+	now, err := Read(p.PID)
+	return err == nil && now.Start == p.Start && now.State != 'Z'
+}
+
+// Resident returns the resident set size of pid in bytes (/proc/PID/statm).
+func Resident(pid int) (int64, error) {
+	b, err := os.ReadFile(path(pid, "statm"))
+	if err != nil {
+		return 0, fmt.Errorf("cannot read memory of %d: %w", pid, err)
+	}
+	f := strings.Fields(string(b))
+	if len(f) < 2 {
+		return 0, fmt.Errorf("cannot decode /proc/%d/statm", pid)
+	}
+	pages, err := strconv.ParseInt(f[1], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("cannot decode /proc/%d/statm: %w", pid, err)
+	}
+	return pages * int64(os.Getpagesize()), nil
+}
+
+func path(pid int, file string) string {
+	return filepath.Join("/proc", strconv.Itoa(pid), file)
+}

@@ -1,0 +1,94 @@
+// Package profile knows what a profile is called and where it lives: a name
+// and a home directory below the data directory. It does not read what is in
+// that home; config, intent and store do.
+//
+//	p, err := profile.Find("/opt/data", "work") // p.Home == /opt/data/profiles/work
+package profile
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sort"
+
+	"github.com/hermesgw/hermes/internal/exitcode"
+)
+
+// Default is the name of the profile whose home is the data directory itself.
+const Default = "default"
+
+// namePattern is the contract's: 1 to 64 characters, first a letter or digit.
+const namePattern = `^[a-z0-9][a-z0-9_-]{0,63}$`
+
+// Profile is a name and its home.
+type Profile struct {
+	Name string
+	Home string // absolute
+}
+
+// ErrNotFound is what Find wraps when a profile has no home.
+var ErrNotFound = errors.New("no such profile")
+
+// ValidName says whether name could be a profile.
+func ValidName(name string) bool { return regexp.MustCompile(namePattern).MatchString(name) }
+
+// Find returns the profile called name ("" means Default). A name that cannot
+// be one is wrong usage (2); one without a home is no such profile (3). A home
+// that is a symbolic link is refused: it could lead out of the data directory.
+func Find(dataDir, name string) (Profile, error) {
+	if name == "" || name == Default {
+		return Profile{Name: Default, Home: dataDir}, nil
+	}
+	if !ValidName(name) {
+		return Profile{}, exitcode.With(exitcode.Usage, fmt.Errorf(
+			"%q cannot be a profile name: use 1 to 64 of a-z, 0-9, _ and -, starting with a letter or digit", name))
+	}
+	home := filepath.Join(dataDir, "profiles", name)
+	fi, err := os.Lstat(home)
+	if err != nil || !fi.IsDir() {
+		return Profile{}, exitcode.With(exitcode.NoSuch, fmt.Errorf(
+			"%w: %q; create it with: hermes profile create %s", ErrNotFound, name, name))
+	}
+	return Profile{Name: name, Home: home}, nil
+}
+
+// List returns the default profile and every valid one below profiles/, sorted
+// by name with the default first.
+func List(dataDir string) ([]Profile, error) {
+	list := []Profile{{Name: Default, Home: dataDir}}
+	entries, err := os.ReadDir(filepath.Join(dataDir, "profiles"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("cannot list profiles: %w", err)
+	}
+	sort.Slice(entries, func(i, j int) bool { return entries[i].Name() < entries[j].Name() })
+	for _, e := range entries {
+		if e.IsDir() && ValidName(e.Name()) && e.Name() != Default {
+			list = append(list, Profile{Name: e.Name(), Home: filepath.Join(dataDir, "profiles", e.Name())})
+		}
+	}
+	return list, nil
+}
+
+// Create makes the home of a new profile, mode 0700. A name that cannot be one
+// or is taken is wrong usage (2).
+func Create(dataDir, name string) (Profile, error) {
+	if !ValidName(name) || name == Default {
+		return Profile{}, exitcode.With(exitcode.Usage, fmt.Errorf(
+			"%q cannot be the name of a new profile: use 1 to 64 of a-z, 0-9, _ and -, starting with a letter or digit; %q is always there", name, Default))
+	}
+	parent := filepath.Join(dataDir, "profiles")
+	if err := os.MkdirAll(parent, 0o750); err != nil {
+		return Profile{}, fmt.Errorf("cannot create profile %q: %w", name, err)
+	}
+	p := Profile{Name: name, Home: filepath.Join(parent, name)}
+	err := os.Mkdir(p.Home, 0o700)
+	if errors.Is(err, os.ErrExist) {
+		return Profile{}, exitcode.With(exitcode.Usage, fmt.Errorf("profile %q is there already: %s", name, p.Home))
+	}
+	if err != nil {
+		return Profile{}, fmt.Errorf("cannot create profile %q: %w", name, err)
+	}
+	return p, nil
+}

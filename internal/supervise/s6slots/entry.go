@@ -1,0 +1,287 @@
+package s6slots
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hermesgw/hermes/internal/config"
+	"github.com/hermesgw/hermes/internal/control"
+	"github.com/hermesgw/hermes/internal/exitcode"
+	"github.com/hermesgw/hermes/internal/proc"
+	"github.com/hermesgw/hermes/internal/rundir"
+	"github.com/hermesgw/hermes/internal/runmode"
+	"github.com/hermesgw/hermes/internal/supervise"
+)
+
+const (
+	// EnvNotify tells the service on which descriptor to say that it is ready.
+	EnvNotify = "HERMES_NOTIFY_FD"
+
+	// EnvLastWords names the file into which the service puts the line that it
+	// dies with, so that `status` can show it.
+	EnvLastWords = "HERMES_LAST_WORDS"
+	maxLastWords = 1000 // bytes
+
+	leftoverGrace = 1500 * time.Millisecond // of the 2 s that a leftover is given in all
+	leftoverLimit = 5 * time.Second         // then give up: something cannot be killed
+	pausePoll     = 50 * time.Millisecond   // how soon `gateway start` ends a pause
+
+	// s6-log: 10 archives of 1 MB, 5 MB free or none (a full disk made it deaf for minutes, measured).
+	logArchives  = 10
+	logFileBytes = 1_000_000
+	logFreeBytes = 5_000_000
+)
+
+// Entry is the environment of a slot's entry points.
+type Entry struct {
+	Dir     string   // of the slot; the entry's working directory
+	Args    []string // after argv[0]
+	Environ []string
+	Binary  string // hermes itself
+	Stdout  io.Writer
+	Exec    func(path string, argv, env []string) error // never returns on success
+}
+
+// Run is what s6-supervise executes as `run NAME`: it serves the pause that
+// the last death earned, ends what an earlier run left behind, sets the
+// sentinel and becomes the service.
+func (e Entry) Run(ctx context.Context) error {
+	spec, err := ReadSpec(e.Dir)
+	if err != nil {
+		return err
+	}
+	if err := e.servePause(ctx); err != nil {
+		return err
+	}
+	if err := e.endLeftovers(ctx, spec); err != nil {
+		return err
+	}
+	if err := e.recordRun(); err != nil {
+		return err
+	}
+	if spec.Kind == supervise.KindService {
+		e.Environ = setEnv(e.Environ, spec.Mark)
+		return e.execService(spec, "run", nil)
+	}
+	if err := proc.BecomeSubreaper(); err != nil {
+		return err
+	}
+	if err := drop(spec); err != nil {
+		return err
+	}
+	// One stream: the logger is behind stdout.
+	if err := unix.Dup3(1, 2, 0); err != nil {
+		return fmt.Errorf("cannot join stderr to the log: %w", err)
+	}
+	argv := append([]string{"hermes"}, spec.Args...)
+	return e.Exec(e.Binary, argv, childEnv(e.Environ, spec))
+}
+
+// childEnv is the environment of the service: the container's, minus what
+// belongs to another profile, plus the sentinel, the mark and the home.
+func childEnv(environ []string, spec supervise.Spec) []string {
+	env := slices.Clone(environ)
+	if spec.Kind == supervise.KindGateway {
+		env = slices.DeleteFunc(env, isDashboardPassword)
+		if !spec.OwnsEnvironment {
+			env = config.StripForeign(env)
+		}
+	}
+	return setEnv(env,
+		runmode.EnvSentinel+"=1",
+		EnvNotify+"="+strconv.Itoa(NotifyFD),
+		"HERMES_HOME="+spec.Home,
+		"HERMES_RUN_DIR="+spec.RunDir,
+		EnvLastWords+"="+lastWordsPath(spec),
+		spec.Mark)
+}
+
+// isDashboardPassword: the login of the dashboard is none of a gateway's, nor
+// of what it starts.
+func isDashboardPassword(entry string) bool {
+	name, _, _ := strings.Cut(entry, "=")
+	return name == "HERMES_DASHBOARD_PASSWORD" || name == "HERMES_DASHBOARD_PASSWORD_FILE"
+}
+
+func setEnv(env []string, entries ...string) []string {
+	for _, entry := range entries {
+		name, _, _ := strings.Cut(entry, "=")
+		env = slices.DeleteFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+		env = append(env, entry)
+	}
+	return env
+}
+
+// servePause waits out a backoff. It ends at once when the record loses its
+// pause (`gateway start`), or with TERM, which kills this process.
+func (e Entry) servePause(ctx context.Context) error {
+	tick := time.NewTicker(pausePoll)
+	defer tick.Stop()
+	for {
+		r := readRecord(e.Dir)
+		if r.Until == nil {
+			return nil
+		}
+		if !time.Now().Before(*r.Until) {
+			r.State, r.Until, r.Reason = "", nil, ""
+			return r.write(e.Dir) // the meter stays: this start is the trial
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// recordRun notes who this run is: exec keeps the pid, and s6-supervise made
+// it the leader of a session.
+func (e Entry) recordRun() error {
+	self, err := proc.Read(os.Getpid())
+	if err != nil {
+		return err
+	}
+	r := readRecord(e.Dir)
+	r.Started, r.PID, r.Ticks = time.Now(), 0, 0
+	if self.Session == self.PID { // else the session holds others too
+		r.PID, r.Ticks = self.PID, self.Start
+	}
+	return r.write(e.Dir)
+}
+
+// endLeftovers ends what an earlier run of the same slot left in this
+// container: s6-supervise killed with -9 leaves its child, and a second copy
+// would come up beside it.
+func (e Entry) endLeftovers(ctx context.Context, spec supervise.Spec) error {
+	r := readRecord(e.Dir)
+	if r.Started.IsZero() { // the first run of this slot: spare a hundred slots a hundred looks at everybody
+		return nil
+	}
+	find := r.belongings(spec.Mark)
+	if len(find()) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, leftoverLimit)
+	defer cancel()
+	if spec.Kind == supervise.KindGateway {
+		// Best effort: it lets a healthy leftover finish what it has.
+		_ = control.Dial(control.SocketPath(spec.RunDir, spec.Profile)).Drain(ctx,
+			control.DrainRequest{By: spec.Name, Reason: "its supervisor died"})
+	}
+	_, err := proc.End(ctx, find, leftoverGrace)
+	return err
+}
+
+// belongings finds the processes of the slot: those that carry its mark, and
+// those of the last run's session, which a cleared environment does not leave.
+func (r record) belongings(mark string) func() []proc.Process {
+	return func() []proc.Process {
+		session := r.session()
+		return proc.Match(func(p proc.Process) bool {
+			return p.HasEnv(mark) || session != 0 && p.Session == session
+		})
+	}
+}
+
+// session is the last run's, 0 when its number may mean another by now: a pid
+// is not used again while it names a session, so it is still the same if its
+// leader is gone or is the very process that was recorded.
+func (r record) session() int {
+	if leader, err := proc.Read(r.PID); err == nil && leader.Start != r.Ticks {
+		return 0
+	}
+	return r.PID
+}
+
+// drop gives up root where the supervisor has it (a guest in a root tree), and
+// before that makes the directory of the control sockets, which the service
+// could not. It takes group 0 from the service: the event directories of a root
+// tree are root's group's to write, and s6-supervise follows a link in them.
+func drop(spec supervise.Spec) error {
+	if os.Getuid() != 0 || spec.UID == 0 {
+		return nil
+	}
+	sockets := rundir.Dir(spec.RunDir).Hermes()
+	if err := os.Mkdir(sockets, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("cannot make the directory of the control sockets: %w", err)
+	}
+	if err := os.Lchown(sockets, spec.UID, spec.GID); err != nil {
+		return fmt.Errorf("cannot give %s to uid %d: %w", sockets, spec.UID, err)
+	}
+	return proc.Become(spec.UID, spec.GID, []int{spec.GID})
+}
+
+// execService becomes the file called name of a user's own service directory.
+func (e Entry) execService(spec supervise.Spec, name string, args []string) error {
+	if err := os.Chdir(filepath.Dir(filepath.Join(spec.Source, name))); err != nil {
+		return fmt.Errorf("cannot enter service %q: %w", spec.Name, err)
+	}
+	path := filepath.Join(spec.Source, name)
+	if err := e.Exec(path, append([]string{"./" + filepath.Base(name)}, args...), e.Environ); err != nil {
+		return exitcode.With(exitcode.CannotExec, fmt.Errorf(
+			"cannot run %q as uid %d: %w; services run as the service user and must be executable for it", path, os.Getuid(), err))
+	}
+	return nil
+}
+
+// Log is what s6-supervise executes as `run NAME/log`: it becomes s6-log.
+func (e Entry) Log() error {
+	slot := filepath.Dir(e.Dir)
+	spec, err := ReadSpec(slot)
+	if err != nil {
+		return err
+	}
+	if spec.Kind == supervise.KindService {
+		return e.execService(spec, "log/run", nil)
+	}
+	if err := drop(spec); err != nil {
+		return err
+	}
+	path, err := exec.LookPath("s6-log")
+	if err != nil {
+		return exitcode.With(exitcode.NotFound, fmt.Errorf("cannot find s6-log: %w", err))
+	}
+	return e.Exec(path, append([]string{"s6-log"}, logScript(spec)...), e.Environ)
+}
+
+// logScript is s6-log's: prefixed lines to stdout and, where there is room for
+// them, timestamped and rotated files. s6-log adds the space after a prefix.
+func logScript(spec supervise.Spec) []string {
+	script := []string{"p" + spec.Prefix, "1"}
+	if err := logRoom(spec.LogDir); err != nil {
+		fmt.Fprintf(os.Stderr, "hermes: %s: log to stdout only: %v\n", spec.Name, err)
+		return script
+	}
+	return append(script, "p", "n"+strconv.Itoa(logArchives), "s"+strconv.Itoa(logFileBytes), "T", spec.LogDir)
+}
+
+func logRoom(dir string) error {
+	if dir == "" {
+		return errors.New("no log directory")
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	if err := unix.Access(dir, unix.W_OK); err != nil {
+		return fmt.Errorf("cannot write %q: %w", dir, err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("cannot measure %q: %w", dir, err)
+	}
+	if free := fs.Bavail * uint64(fs.Bsize); free < logFreeBytes {
+		return fmt.Errorf("%d bytes free in %q, %d needed", free, dir, logFreeBytes)
+	}
+	return nil
+}

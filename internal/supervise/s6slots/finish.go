@@ -1,0 +1,217 @@
+package s6slots
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+	"unicode"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hermesgw/hermes/internal/exitcode"
+	"github.com/hermesgw/hermes/internal/proc"
+	"github.com/hermesgw/hermes/internal/rundir"
+	"github.com/hermesgw/hermes/internal/s6"
+	"github.com/hermesgw/hermes/internal/supervise"
+)
+
+// sweepLimit leaves finish a second of its three to record and decide.
+const sweepLimit = 2 * time.Second
+
+// killedBySignal is what s6-supervise passes as exit code for a signal.
+const killedBySignal = 256
+
+// Finish is what s6-supervise executes as `finish CODE|256 SIG NAME` after a
+// death. It sweeps, records the death, decides, and never sleeps: the pause is
+// served by the next run. Exit code 125 parks the slot.
+func (e Entry) Finish(ctx context.Context) error {
+	spec, err := ReadSpec(e.Dir)
+	if err != nil {
+		return err
+	}
+	e.sweep(ctx, spec)
+	if spec.Kind == supervise.KindService {
+		if !exists(filepath.Join(spec.Source, "finish")) {
+			return nil
+		}
+		return e.execService(spec, "finish", e.Args)
+	}
+	status, err := s6.ReadStatus(e.Dir)
+	if err != nil {
+		return err
+	}
+	death, err := e.death(status, time.Now())
+	if err != nil {
+		return err
+	}
+	death.Said = takeLastWords(spec)
+	return e.settle(spec, death, status.WantUp)
+}
+
+// sweep ends what the dead service started and left: nothing outlives it.
+func (e Entry) sweep(ctx context.Context, spec supervise.Spec) {
+	ctx, cancel := context.WithTimeout(ctx, sweepLimit)
+	defer cancel()
+	if _, err := proc.End(ctx, readRecord(e.Dir).belongings(spec.Mark), 0); err != nil {
+		fmt.Fprintf(os.Stderr, "hermes: %s: %v\n", spec.Name, err)
+	}
+}
+
+// death decodes finish's arguments and asks whether the end was asked for.
+func (e Entry) death(status s6.Status, now time.Time) (supervise.Death, error) {
+	d := supervise.Death{At: now}
+	if len(e.Args) < 2 {
+		return d, exitcode.With(exitcode.Usage, fmt.Errorf("finish wants CODE SIGNAL NAME, got %q", e.Args))
+	}
+	code, err := strconv.Atoi(e.Args[0])
+	if err != nil {
+		return d, fmt.Errorf("cannot read exit code %q: %w", e.Args[0], err)
+	}
+	d.Code = code
+	if code == killedBySignal {
+		sig, err := strconv.Atoi(e.Args[1])
+		if err != nil {
+			return d, fmt.Errorf("cannot read signal %q: %w", e.Args[1], err)
+		}
+		d.Code, d.Signal = 0, syscall.Signal(sig)
+	}
+	// While finish runs the ready flag is gone already; the stamp is this
+	// run's if it is younger than the run.
+	if started := readRecord(e.Dir).Started; !started.IsZero() && status.ReadySince.After(started) {
+		d.ReadyFor = now.Sub(status.ReadySince)
+	}
+	_, wasAsked := takeAsked(e.Dir)
+	d.Asked = wasAsked || !status.WantUp
+	return d, nil
+}
+
+// lastWordsPath lies where the service may write also when its supervisor is
+// root and it is not.
+func lastWordsPath(spec supervise.Spec) string {
+	return filepath.Join(rundir.Dir(spec.RunDir).Hermes(), spec.Name+".lastwords")
+}
+
+// takeLastWords returns the line the service died with and removes the file.
+// The service could have put anything there: links are not followed, and only
+// the beginning of its own regular file is believed.
+func takeLastWords(spec supervise.Spec) string {
+	path := lastWordsPath(spec)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	err = unix.Fstat(int(f.Fd()), &st)
+	_ = os.Remove(path) // after the count of names: one of two would look like the only one
+	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink > 1 {
+		return ""
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxLastWords))
+	if err != nil {
+		return ""
+	}
+	line, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
+	return printable(line)
+}
+
+// printable replaces what a terminal would obey.
+func printable(line string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, line)
+}
+
+// settle records the death and tells s6 what to do next.
+func (e Entry) settle(spec supervise.Spec, d supervise.Death, wantUp bool) error {
+	r := readRecord(e.Dir)
+	if !wantUp && r.Until != nil { // only the pause was stopped; the death before it stays the last
+		return r.cleared().write(e.Dir)
+	}
+	r.LastExit = exitOf(d)
+	if !wantUp {
+		return r.cleared().write(e.Dir)
+	}
+	decision := supervise.Decide(d, r.Short, spec.BackoffMax, rand.Float64())
+	r.Short, r.State, r.Until, r.Reason, r.At = decision.Short, "", nil, decision.Reason, d.At
+	var outcome error
+	switch decision.Action {
+	case supervise.Park:
+		r.State = supervise.Parked
+		outcome = exitcode.Silent(exitcode.Permanent)
+	case supervise.RestartAfter:
+		r.State, r.Until = supervise.Backoff, after(d.At, decision.Delay)
+	case supervise.Trial:
+		r.State, r.Until = supervise.Parked, after(d.At, decision.Delay)
+	case supervise.RestartNow:
+		r.Reason = ""
+	}
+	if decision.Action != supervise.Park {
+		r.count(d)
+	}
+	e.say(spec, decision)
+	if err := r.write(e.Dir); err != nil {
+		return err
+	}
+	return outcome
+}
+
+func (r *record) count(d supervise.Death) {
+	if d.Asked {
+		r.RequestedRestarts++
+		return
+	}
+	r.Restarts++
+}
+
+// say puts the decision into the slot's log, where `docker logs` shows it too.
+func (e Entry) say(spec supervise.Spec, d supervise.Decision) {
+	switch d.Action {
+	case supervise.Park:
+		fmt.Fprintf(e.Stdout, "hermes: %s is parked: %s. Mend that, then: %s\n", spec.Name, d.Reason, startCommand(spec))
+	case supervise.Trial:
+		fmt.Fprintf(e.Stdout, "hermes: %s is parked: %s. One trial in %s; at once: %s\n", spec.Name, d.Reason, d.Delay, startCommand(spec))
+	case supervise.RestartAfter:
+		fmt.Fprintf(e.Stdout, "hermes: %s: %s; next start in %.1fs\n", spec.Name, d.Reason, d.Delay.Seconds())
+	case supervise.RestartNow:
+		fmt.Fprintf(e.Stdout, "hermes: %s: %s; starting again\n", spec.Name, d.Reason)
+	}
+}
+
+// startCommand is what an operator types to end a parking.
+func startCommand(spec supervise.Spec) string {
+	if spec.Kind == supervise.KindGateway && spec.Profile != "default" {
+		return "hermes -p " + spec.Profile + " gateway start"
+	}
+	if spec.Kind == supervise.KindDashboard {
+		return "restart the container"
+	}
+	return "hermes gateway start"
+}
+
+func exitOf(d supervise.Death) *supervise.Exit {
+	x := &supervise.Exit{Asked: d.Asked, Reason: d.Describe(), At: d.At.UTC()}
+	if d.Signal != 0 {
+		name := supervise.SignalName(d.Signal)
+		x.Signal = &name
+	} else {
+		code := d.Code
+		x.Code = &code
+	}
+	return x
+}
+
+func after(t time.Time, d time.Duration) *time.Time {
+	u := t.Add(d).UTC()
+	return &u
+}

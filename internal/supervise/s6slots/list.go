@@ -1,0 +1,255 @@
+package s6slots
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hermesgw/hermes/internal/control"
+	"github.com/hermesgw/hermes/internal/proc"
+	"github.com/hermesgw/hermes/internal/profile"
+	"github.com/hermesgw/hermes/internal/rundir"
+	"github.com/hermesgw/hermes/internal/s6"
+	"github.com/hermesgw/hermes/internal/supervise"
+)
+
+// Lister tells the state of every service of a run directory, with or without
+// a live tree in it. It implements supervise.Lister.
+type Lister struct {
+	Dir  rundir.Dir
+	Home string // data directory: its profiles are listed also without a slot
+	Live bool   // there is an s6 tree; without one only control sockets are asked
+}
+
+// List implements supervise.Lister. Gateways are asked at the same time, so it
+// takes no longer than one deaf one.
+func (l Lister) List(ctx context.Context, all bool) (supervise.Report, error) {
+	report := supervise.Report{Schema: supervise.SchemaVersion, Manager: l.manager()}
+	specs, err := l.specs(all)
+	if err != nil {
+		return report, err
+	}
+	report.Services = make([]supervise.Service, len(specs))
+	var wg sync.WaitGroup
+	for i, spec := range specs {
+		wg.Go(func() { report.Services[i] = l.service(ctx, spec) })
+	}
+	wg.Wait()
+	return report, nil
+}
+
+func (l Lister) manager() string {
+	if l.Live {
+		return "s6"
+	}
+	return "none"
+}
+
+// specs are the slots that exist and those that could: a gateway for every
+// profile, the dashboard.
+func (l Lister) specs(all bool) ([]supervise.Spec, error) {
+	profiles, err := profile.List(l.Home)
+	if err != nil {
+		return nil, err
+	}
+	var specs []supervise.Spec
+	for _, p := range profiles {
+		specs = append(specs, supervise.Spec{Name: supervise.GatewayName(p.Name), Kind: supervise.KindGateway, Profile: p.Name})
+	}
+	specs = append(specs, supervise.Spec{Name: supervise.DashboardName, Kind: supervise.KindDashboard})
+	specs, err = l.addRegistered(specs)
+	if err != nil || all {
+		return specs, err
+	}
+	return slices.DeleteFunc(specs, func(s supervise.Spec) bool { return s.Kind != supervise.KindGateway }), nil
+}
+
+func (l Lister) addRegistered(specs []supervise.Spec) ([]supervise.Spec, error) {
+	if !l.Live {
+		return specs, nil
+	}
+	names, err := l.Dir.Scan().Services()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		known := slices.ContainsFunc(specs, func(s supervise.Spec) bool { return s.Name == name })
+		spec, err := ReadSpec(l.Dir.Scan().Dir(name))
+		if !known && err == nil { // without a spec it is none of ours: an s6-overlay's own
+			specs = append(specs, spec)
+		}
+	}
+	return specs, nil
+}
+
+// observation is everything that is known of one slot at one moment.
+type observation struct {
+	registered bool
+	supervised bool
+	status     s6.Status
+	record     record
+	gateway    *control.Status // nil when none answers
+}
+
+func (l Lister) observe(ctx context.Context, spec supervise.Spec) observation {
+	var o observation
+	dir := l.Dir.Scan().Dir(spec.Name)
+	if l.Live {
+		var err error
+		o.status, err = s6.ReadStatus(dir)
+		o.registered = err == nil
+	}
+	if o.registered {
+		o.supervised, _, _ = s6.Supervised(dir)
+		o.record = readRecord(dir)
+	}
+	if spec.Kind == supervise.KindGateway {
+		o.gateway = ask(ctx, l.Dir, spec.Profile)
+	}
+	return o
+}
+
+func (l Lister) service(ctx context.Context, spec supervise.Spec) supervise.Service {
+	o := l.observe(ctx, spec)
+	s := supervise.Service{Name: spec.Name, Kind: spec.Kind, Platforms: []supervise.Platform{}}
+	if spec.Kind == supervise.KindGateway {
+		s.Profile = &spec.Profile
+	}
+	s.LastExit, s.Restarts, s.RequestedRestarts = o.record.LastExit, o.record.Restarts, o.record.RequestedRestarts
+	s.Want = o.want()
+	var since time.Time
+	s.State, s.Reason, since = o.state(spec)
+	if l.Dir.Stopping() && s.State == supervise.Down && o.status.PID != 0 {
+		s.State = supervise.Stopping
+	}
+	s.Since = utc(since)
+	if s.State == supervise.Backoff || s.State == supervise.Parked {
+		s.Until = o.record.Until
+	}
+	o.addProcess(&s)
+	return s
+}
+
+// want is what the slot was told. A parked slot is still wanted up: only its
+// finish said otherwise.
+func (o observation) want() supervise.Want {
+	if o.registered && (o.status.WantUp || o.record.State == supervise.Parked) {
+		return supervise.WantUp
+	}
+	return supervise.WantDown
+}
+
+// state names what the slot is doing, why, and since when.
+func (o observation) state(spec supervise.Spec) (supervise.State, string, time.Time) {
+	st, r := o.status, o.record
+	switch {
+	case !o.registered || st.Stopped() && !st.WantUp && r.State != supervise.Parked:
+		return o.outside(spec)
+	case r.State == supervise.Parked || r.State == supervise.Backoff && st.WantUp:
+		return r.State, r.Reason, r.At
+	case !st.WantUp:
+		return supervise.Stopping, "", st.Since
+	case st.Finishing || st.Stopped():
+		return supervise.Starting, r.Reason, st.Since
+	case !o.supervised:
+		return supervise.Starting, "its supervisor died and is being started again", st.Since
+	case o.gateway != nil:
+		return o.gateway.State, o.gateway.Reason, o.gateway.Since
+	case st.Serving() && spec.Kind == supervise.KindGateway:
+		return supervise.Degraded, "its control socket does not answer", st.ReadySince
+	case st.Serving() || spec.Kind == supervise.KindService:
+		return supervise.Ready, "", since(st)
+	}
+	return supervise.Starting, "", st.Since
+}
+
+// outside is the state of a service that s6 does not run: a gateway may still
+// run in the foreground, beside its slot.
+func (o observation) outside(spec supervise.Spec) (supervise.State, string, time.Time) {
+	if g := o.gateway; g != nil {
+		reason := strings.TrimPrefix(g.Reason+"; runs in the foreground, not supervised", "; ")
+		return g.State, reason, g.Since
+	}
+	if spec.Kind == supervise.KindDashboard && !o.registered {
+		return supervise.Disabled, "set HERMES_DASHBOARD=1 on the container to have it", time.Time{}
+	}
+	return supervise.Down, "", o.status.Since
+}
+
+func since(st s6.Status) time.Time {
+	if st.Ready {
+		return st.ReadySince
+	}
+	return st.Since
+}
+
+// addProcess fills in what only a living process has.
+func (o observation) addProcess(s *supervise.Service) {
+	pid := 0
+	if o.registered && o.status.Running() {
+		pid = o.status.PID
+	}
+	if o.gateway != nil {
+		pid = o.gateway.PID
+		s.Holder = o.gateway.Holder
+		s.Platforms = append(s.Platforms, o.gateway.Platforms...)
+	}
+	if pid == 0 {
+		return
+	}
+	s.PID = &pid
+	if rss, err := proc.Resident(pid); err == nil {
+		s.MemoryBytes = &rss
+	}
+}
+
+func utc(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+// Culprits returns a line for every wanted service that is not well. Without
+// ready, a service that is starting for less than patience, draining, stopping
+// or standing by is well; with ready only one that serves is.
+func Culprits(report supervise.Report, ready bool, patience time.Duration, now time.Time) []string {
+	var lines []string
+	for _, s := range report.Services {
+		if counts(s) && !well(s, ready, patience, now) {
+			lines = append(lines, culprit(s))
+		}
+	}
+	return lines
+}
+
+// counts says whether a service's health matters: it is wanted, or it is a
+// gateway that runs in the foreground.
+func counts(s supervise.Service) bool {
+	return s.Want == supervise.WantUp || s.PID != nil && s.State != supervise.Stopping
+}
+
+func well(s supervise.Service, ready bool, patience time.Duration, now time.Time) bool {
+	switch s.State {
+	case supervise.Ready, supervise.Degraded:
+		return true
+	case supervise.Standby, supervise.Draining, supervise.Stopping:
+		return !ready
+	case supervise.Starting:
+		return !ready && s.Since != nil && now.Sub(*s.Since) < patience
+	default:
+		return false
+	}
+}
+
+func culprit(s supervise.Service) string {
+	line := fmt.Sprintf("%s is %s", s.Name, s.State)
+	if s.Reason != "" {
+		line += ": " + s.Reason
+	}
+	return line
+}

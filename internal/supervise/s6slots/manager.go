@@ -1,0 +1,308 @@
+package s6slots
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hermesgw/hermes/internal/control"
+	"github.com/hermesgw/hermes/internal/exitcode"
+	"github.com/hermesgw/hermes/internal/rundir"
+	"github.com/hermesgw/hermes/internal/s6"
+	"github.com/hermesgw/hermes/internal/supervise"
+)
+
+const (
+	registerTimeout = 10 * time.Second      // svscan answers in milliseconds; a loaded machine in seconds
+	killGrace       = 2 * time.Second       // from KILL to gone
+	supervisorPoll  = 20 * time.Millisecond // it takes a few; without a directory for events there is nothing to subscribe to
+	standbyPoll     = 300 * time.Millisecond
+	askTimeout      = 500 * time.Millisecond // a gateway that is not deaf answers in one or two
+)
+
+// Manager runs slots in one live scan directory.
+type Manager struct {
+	Dir    rundir.Dir
+	Binary string // absolute path of hermes, for the links of new slots
+	By     string // who asks, for the record: cli, main-program, dashboard
+}
+
+// Ensure registers the slot of spec, wanted down, or brings the data of a
+// registered one up to date. It does not start it.
+func (m *Manager) Ensure(ctx context.Context, spec supervise.Spec) error {
+	if m.Dir.Stopping() {
+		return fmt.Errorf("cannot register %q: %w", spec.Name, supervise.ErrStopping)
+	}
+	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
+	defer cancel()
+	err := m.Dir.Scan().Register(ctx, spec.Name, func(dir string) error {
+		return Write(dir, spec, WriteOptions{Binary: m.Binary, Down: true})
+	})
+	if errors.Is(err, s6.ErrExists) {
+		return writeSpec(m.dir(spec.Name), spec)
+	}
+	return err
+}
+
+// awaitSupervisor waits until the slot in dir takes commands. A slot that boot
+// wrote is there before its supervisor is: s6-svscan says that it is ready once
+// it has started that, not once it serves.
+func awaitSupervisor(ctx context.Context, dir string) error {
+	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
+	defer cancel()
+	tick := time.NewTicker(supervisorPoll)
+	defer tick.Stop()
+	for {
+		alive, _, err := s6.Supervised(dir)
+		if err == nil && alive {
+			_, err = s6.ReadStatus(dir) // written last, before the first event
+		}
+		switch {
+		case err != nil && !errors.Is(err, s6.ErrNotSupervised):
+			return err
+		case err == nil && alive:
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("cannot reach the supervisor of %q within %s: %w", dir, registerTimeout, ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
+// Up asks s6 to run the slot, without waiting for ready. It ends a pause or a
+// parking. Being up already is success.
+func (m *Manager) Up(name string) error {
+	if m.Dir.Stopping() {
+		return fmt.Errorf("cannot start %q: %w", name, supervise.ErrStopping)
+	}
+	dir := m.dir(name)
+	// A stop that is over may have left its mark, which would excuse a later
+	// death; one that is being overruled ends the present run, as was asked.
+	if st, err := s6.ReadStatus(dir); err != nil || st.Stopped() {
+		_, _ = takeAsked(dir)
+	}
+	if err := forgetPause(dir); err != nil {
+		return fmt.Errorf("cannot start %q: %w", name, err)
+	}
+	return s6.Send(dir, s6.UpStored)
+}
+
+// Start is Up and, with wait, waits until the slot is ready or has failed; a
+// failure says why.
+func (m *Manager) Start(ctx context.Context, name string, wait bool) error {
+	if err := awaitSupervisor(ctx, m.dir(name)); err != nil {
+		return err
+	}
+	if !wait {
+		return m.Up(name)
+	}
+	sub, err := s6.Subscribe(m.dir(name))
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	from := time.Now()
+	if err := m.Up(name); err != nil {
+		return err
+	}
+	return m.waitReady(ctx, name, sub, from)
+}
+
+// Stop asks s6 to end the slot and waits until it is down; s6 sends KILL when
+// the slot's stop timeout has passed. Being down already is success.
+func (m *Manager) Stop(ctx context.Context, name string, wait bool) error {
+	dir := m.dir(name)
+	sub, err := s6.Subscribe(dir)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	status, err := s6.ReadStatus(dir)
+	if err != nil {
+		return err
+	}
+	if err := m.prepareStop(dir, status); err != nil {
+		return err
+	}
+	if err := s6.Send(dir, s6.DownStored); err != nil {
+		return err
+	}
+	if !wait {
+		return nil
+	}
+	if _, err := sub.Wait(ctx, func(s s6.Status) bool { return s.Stopped() && !s.WantUp }); err != nil {
+		return err
+	}
+	// A stop that came while finish ran finds what that decided; nothing follows it.
+	_, _ = takeAsked(dir)
+	return forgetPause(dir)
+}
+
+// prepareStop notes that the end of a run was asked for. The pause of one that
+// has not begun is its finish's to clear; a parked slot has no finish to come.
+func (m *Manager) prepareStop(dir string, status s6.Status) error {
+	if !status.Stopped() {
+		return asked{askedStop, m.By, time.Now().UTC()}.write(dir)
+	}
+	return forgetPause(dir)
+}
+
+// forgetPause takes a pause or a parking out of the record.
+func forgetPause(dir string) error {
+	if r := readRecord(dir); r.State != "" {
+		return r.cleared().write(dir)
+	}
+	return nil
+}
+
+// Restart drains the slot's service and starts it again; a slot that is down,
+// parked or pausing is started. A service that does not leave within the
+// slot's stop timeout is killed.
+func (m *Manager) Restart(ctx context.Context, name string, wait bool) error {
+	dir := m.dir(name)
+	status, err := s6.ReadStatus(dir)
+	if err != nil {
+		return err
+	}
+	if !status.Running() || readRecord(dir).State != "" {
+		return m.Start(ctx, name, wait)
+	}
+	spec, err := ReadSpec(dir)
+	if err != nil {
+		return err
+	}
+	sub, err := s6.Subscribe(dir)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	from := time.Now()
+	if err := (asked{askedRestart, m.By, from.UTC()}).write(dir); err != nil {
+		return err
+	}
+	if err := s6.Send(dir, s6.Restart+s6.Continue+s6.UpStored); err != nil {
+		return err
+	}
+	if err := awaitEnd(ctx, dir, sub, status.PID, spec.StopTimeout); err != nil {
+		return err
+	}
+	if !wait {
+		return nil
+	}
+	return m.waitReady(ctx, name, sub, from)
+}
+
+// awaitEnd waits until the run with pid is gone and kills it at the timeout:
+// s6 arms its own timeout-kill for a stop only, not for a restart.
+func awaitEnd(ctx context.Context, dir string, sub *s6.Subscription, pid int, timeout time.Duration) error {
+	left := func(s s6.Status) bool { return s.PID != pid }
+	polite, cancel := context.WithTimeout(ctx, timeout)
+	_, err := sub.Wait(polite, left)
+	cancel()
+	if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if err := s6.Send(dir, s6.Kill); err != nil {
+		return err
+	}
+	last, cancel := context.WithTimeout(ctx, killGrace)
+	defer cancel()
+	_, err = sub.Wait(last, left)
+	return err
+}
+
+// waitReady waits until the slot is ready, or says why it is not: it died
+// after from, was parked, or stands by for another holder.
+func (m *Manager) waitReady(ctx context.Context, name string, sub *s6.Subscription, from time.Time) error {
+	for {
+		done, err := m.settled(ctx, name, from)
+		if done || err != nil {
+			return err
+		}
+		// An event or, for standby (of which s6 knows nothing), the next look.
+		next, cancel := context.WithTimeout(ctx, standbyPoll)
+		_, err = sub.Next(next)
+		cancel()
+		if ctx.Err() != nil {
+			return fmt.Errorf("%s is not ready yet (%w); it goes on in the background, see: hermes gateway status", name, ctx.Err())
+		}
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+	}
+}
+
+// settled says whether the slot is ready (true), failed (error), or neither.
+func (m *Manager) settled(ctx context.Context, name string, from time.Time) (bool, error) {
+	dir := m.dir(name)
+	status, err := s6.ReadStatus(dir)
+	if err != nil {
+		return false, err
+	}
+	r := readRecord(dir)
+	failed := r.LastExit != nil && !r.LastExit.Asked && r.LastExit.At.After(from)
+	switch {
+	case status.Serving():
+		return true, nil
+	case r.State == supervise.Parked:
+		return false, notReady("%s is parked: %s; see: hermes gateway logs", name, r.Reason)
+	case failed:
+		return false, notReady("%s died before it was ready: %s; it is tried again, see: hermes gateway logs", name, r.LastExit.Reason)
+	}
+	if profileName, ok := supervise.ProfileOf(name); ok {
+		if s := ask(ctx, m.Dir, profileName); s != nil && s.State == supervise.Standby {
+			return false, notReady("%s stands by: the profile is held by %s", name, holderText(s.Holder))
+		}
+	}
+	return false, nil
+}
+
+func notReady(format string, args ...any) error {
+	return exitcode.With(exitcode.Failed, fmt.Errorf(format, args...))
+}
+
+func holderText(h *supervise.Holder) string {
+	if h == nil {
+		return "somebody"
+	}
+	return fmt.Sprintf("%s since %s; stop it there", h.Host, h.Since.UTC().Format(time.RFC3339))
+}
+
+// Withdraw makes sure that the slot is wanted down and confirms it: after a
+// redirect that failed nothing may start later beside a foreground gateway. A
+// slot that is not there needs nothing.
+func (m *Manager) Withdraw(ctx context.Context, name string) error {
+	if _, err := os.Lstat(m.dir(name)); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err := s6.Send(m.dir(name), s6.DownStored); errors.Is(err, s6.ErrNotSupervised) {
+		// No supervisor yet: the one that comes must find the slot down.
+		return os.WriteFile(filepath.Join(m.dir(name), "down"), nil, 0o644)
+	}
+	return m.Stop(ctx, name, true)
+}
+
+// Registered says whether the slot is there.
+func (m *Manager) Registered(name string) bool {
+	_, err := os.Lstat(filepath.Join(m.dir(name), specFile))
+	return err == nil
+}
+
+func (m *Manager) dir(name string) string { return m.Dir.Scan().Dir(name) }
+
+// ask returns what the gateway of a profile says of itself, nil when none
+// answers in time.
+func ask(ctx context.Context, dir rundir.Dir, profileName string) *control.Status {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	s, err := control.Dial(control.SocketPath(string(dir), profileName)).Status(ctx)
+	if err != nil {
+		return nil
+	}
+	return &s
+}

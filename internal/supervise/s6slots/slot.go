@@ -1,0 +1,203 @@
+// Package s6slots runs services as s6 slots: it writes a slot's directory, is
+// what s6-supervise executes under the names run, finish and log/run, and
+// manages the slots of a live tree. It holds the only knowledge of what a slot
+// looks like on disk; the crash policy is supervise's, the protocol s6's.
+//
+// A slot is data. Its run, finish and log/run are symbolic links to the hermes
+// binary; what to run stands in data/slot.json:
+//
+//	err := s6slots.Write(dir, spec, s6slots.WriteOptions{Binary: "/usr/local/bin/hermes", Down: true})
+package s6slots
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/hermesgw/hermes/internal/atomicfile"
+	"github.com/hermesgw/hermes/internal/supervise"
+)
+
+const (
+	specFile   = "data/slot.json"
+	recordFile = "data/record.json"
+	askedFile  = "data/asked"
+
+	// finishTimeout bounds finish: it sweeps, records, decides. s6-supervise
+	// ignores every command while finish runs, so it must be short.
+	finishTimeout = 3 * time.Second
+	// NotifyFD is the descriptor on which a slot says it is ready.
+	NotifyFD = 3
+	// maxDeathTally keeps s6's own tally small; ours is in the record.
+	maxDeathTally = 10
+)
+
+// WriteOptions says how a slot starts its life.
+type WriteOptions struct {
+	Binary string // absolute path of hermes: what the links point to
+	Down   bool   // wanted down until told otherwise
+}
+
+// Write fills dir, which exists and is empty, with the slot of spec.
+func Write(dir string, spec supervise.Spec, o WriteOptions) error {
+	if err := errors.Join(makeDirs(dir), writeSpec(dir, spec), link(dir, spec, o.Binary)); err != nil {
+		return fmt.Errorf("cannot write slot %q: %w", spec.Name, err)
+	}
+	files := map[string]string{
+		"timeout-finish":  millis(finishTimeout),
+		"max-death-tally": strconv.Itoa(maxDeathTally),
+	}
+	if spec.Kind != supervise.KindService {
+		files["notification-fd"] = strconv.Itoa(NotifyFD)
+		files["timeout-kill"] = millis(spec.StopTimeout)
+	}
+	if spec.Source != "" {
+		adopt(spec.Source, files)
+	}
+	if o.Down {
+		files["down"] = ""
+	}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+			return fmt.Errorf("cannot write slot %q: %w", spec.Name, err)
+		}
+	}
+	return nil
+}
+
+// adopt takes over the settings of a user's own service directory.
+func adopt(source string, files map[string]string) {
+	for _, name := range []string{"notification-fd", "timeout-kill", "timeout-finish", "down-signal", "max-death-tally", "down"} {
+		if b, err := os.ReadFile(filepath.Join(source, name)); err == nil {
+			files[name] = string(b)
+		}
+	}
+}
+
+func makeDirs(dir string) error {
+	return errors.Join(
+		os.MkdirAll(filepath.Join(dir, "data"), 0o755),
+		os.MkdirAll(filepath.Join(dir, "log"), 0o755),
+	)
+}
+
+func link(dir string, spec supervise.Spec, binary string) error {
+	names := []string{"run", "finish"}
+	if spec.Source == "" || exists(filepath.Join(spec.Source, "log", "run")) {
+		names = append(names, "log/run")
+	} else if err := os.Remove(filepath.Join(dir, "log")); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := os.Symlink(binary, filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeSpec(dir string, spec supervise.Spec) error {
+	b, err := json.MarshalIndent(spec, "", "  ")
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteVolatile(filepath.Join(dir, specFile), append(b, '\n'), 0o644)
+}
+
+// ReadSpec returns what the slot in dir runs.
+func ReadSpec(dir string) (supervise.Spec, error) {
+	b, err := os.ReadFile(filepath.Join(dir, specFile))
+	if err != nil {
+		return supervise.Spec{}, fmt.Errorf("cannot read slot: %w", err)
+	}
+	var spec supervise.Spec
+	if err := json.Unmarshal(b, &spec); err != nil {
+		return supervise.Spec{}, fmt.Errorf("cannot decode %q: %w", filepath.Join(dir, specFile), err)
+	}
+	return spec, nil
+}
+
+// record is what is known of a slot's past and present beyond what s6 keeps.
+// The slot's own run and finish write it; `gateway start` clears the pause.
+type record struct {
+	State             supervise.State `json:"state"` // backoff, parked, or "" when s6 says it all
+	Until             *time.Time      `json:"until"`
+	Reason            string          `json:"reason"`
+	At                time.Time       `json:"at"`      // when State was set
+	Started           time.Time       `json:"started"` // when the present run began, pause excluded
+	PID               int             `json:"pid"`     // of the present run, leader of its session
+	Ticks             uint64          `json:"ticks"`   // its start time (proc.Process.Start)
+	Short             int             `json:"short"`   // unrequested deaths in a row without a good run
+	Restarts          int             `json:"restarts"`
+	RequestedRestarts int             `json:"requested_restarts"`
+	LastExit          *supervise.Exit `json:"last_exit"`
+}
+
+// readRecord returns the zero record where none can be read: losing it costs
+// a counter, never a start.
+func readRecord(dir string) record {
+	var r record
+	b, err := os.ReadFile(filepath.Join(dir, recordFile))
+	if err == nil && json.Unmarshal(b, &r) != nil {
+		r = record{}
+	}
+	return r
+}
+
+func (r record) write(dir string) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteVolatile(filepath.Join(dir, recordFile), b, 0o644)
+}
+
+// cleared ends a pause or a parking and forgives the deaths that led to it.
+func (r record) cleared() record {
+	r.State, r.Until, r.Reason, r.Short = "", nil, "", 0
+	return r
+}
+
+// asked is the mark of an outstanding stop or restart command: the exit that
+// follows was asked for, whatever its code.
+type asked struct {
+	Kind string    `json:"kind"` // stop, restart
+	By   string    `json:"by"`
+	At   time.Time `json:"at"`
+}
+
+const (
+	askedStop    = "stop"
+	askedRestart = "restart"
+)
+
+func (a asked) write(dir string) error {
+	b, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteVolatile(filepath.Join(dir, askedFile), b, 0o644)
+}
+
+// takeAsked returns the outstanding command and removes its mark.
+func takeAsked(dir string) (asked, bool) {
+	path := filepath.Join(dir, askedFile)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return asked{}, false
+	}
+	_ = os.Remove(path) // a mark that stays would excuse one death too many, no more
+	var a asked
+	return a, json.Unmarshal(b, &a) == nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

@@ -1,0 +1,121 @@
+package mutation
+
+// mutant is one guard taken away.
+type mutant struct {
+	guard string // what is lost, in words
+	file  string // relative to the root
+	old   string // occurs exactly once in file
+	new   string
+	pkg   string // of the test
+	test  string // must pass on the tree and fail on the mutant
+	fails string // what its output must then contain
+}
+
+const (
+	runmode     = "internal/runmode/runmode.go"
+	redirect    = "internal/runmode/redirect.go"
+	pkgRunmode  = "./internal/runmode"
+	configCheck = "internal/config/check.go"
+)
+
+// mutants is the list of guards that hold the product up.
+func mutants() []mutant {
+	return []mutant{
+		{
+			guard: "gate 1: the supervised child never redirects", file: runmode,
+			old: `if f.Sentinel != "" {`, new: `if false && f.Sentinel != "" {`,
+			pkg: pkgRunmode, test: "TestRedirectSentinelStopsRecursion",
+			fails: "decided redirect because of supervised, want foreground because of sentinel",
+		},
+		{
+			guard: "gate 2: --no-supervise", file: runmode,
+			old: `if f.NoSuperviseFlag {`, new: `if false && f.NoSuperviseFlag {`,
+			pkg: pkgRunmode, test: "TestRedirectFlagOptsOut",
+			fails: "decided redirect because of supervised, want foreground because of flag",
+		},
+		{
+			guard: "gate 2: HERMES_GATEWAY_NO_SUPERVISE", file: runmode,
+			old: `if config.Truthy(f.NoSuperviseEnv) {`, new: `if false && config.Truthy(f.NoSuperviseEnv) {`,
+			pkg: pkgRunmode, test: "TestRedirectEnvTruthyOptsOut",
+			fails: "decided redirect because of supervised, want foreground because of env",
+		},
+		{
+			guard: "gate 2: truthiness is strict", file: configCheck,
+			old: `strings.ToLower(value)`, new: `strings.TrimSpace(strings.ToLower(value))`,
+			pkg: pkgRunmode, test: "TestRedirectEnvFalsyAndTyposDoNotOptOut",
+			fails: "decided foreground because of env, want redirect because of supervised",
+		},
+		{
+			guard: "gate 3: nothing on a host", file: runmode,
+			old: `if f.Tree == TreeNone {`, new: `if false && f.Tree == TreeNone {`,
+			pkg: pkgRunmode, test: "TestRedirectNoOpOnHost",
+			fails: "decided redirect because of supervised, want foreground because of no-tree",
+		},
+		{
+			guard: "gate 3: a foreign s6 is left alone", file: runmode,
+			old: `if f.Tree == TreeForeign {`, new: `if false && f.Tree == TreeForeign {`,
+			pkg: pkgRunmode, test: "TestRedirectNoOpInForeignTree",
+			fails: "decided redirect because of supervised, want foreground because of foreign",
+		},
+		{
+			guard: "gate 3: a tree that cannot be used", file: runmode,
+			old: `if f.TreeRefusal != "" {`, new: `if false && f.TreeRefusal != "" {`,
+			pkg: pkgRunmode, test: "TestRedirectNoOpInUnusableTree",
+			fails: "decided redirect because of supervised, want foreground because of unusable",
+		},
+		{
+			guard: "the breadcrumb", file: redirect,
+			old: `fmt.Fprintln(stderr, notice)`, new: `_ = notice`,
+			pkg: pkgRunmode, test: "TestRedirectStartsThenSaysThenExecs",
+			fails: "want the breadcrumb once",
+		},
+		{
+			guard: "a slot that failed to start is withdrawn first", file: redirect,
+			old: `if down := slot.Withdraw(ctx); down != nil {`, new: `if down := error(nil); down != nil {`,
+			pkg: pkgRunmode, test: "TestRedirectFailedStartWithdrawsBeforeForeground",
+			fails: `want ["start" "withdraw"]`,
+		},
+		{
+			guard: "crash policy: wrong configuration parks", file: "internal/supervise/policy.go",
+			old: `if d.Signal == 0 && d.Code == exitcode.Config {`, new: `if false && d.Code == exitcode.Config {`,
+			pkg: "./internal/supervise", test: "TestDecide",
+			fails: "configuration: restart with 1 deaths, want park with 0",
+		},
+		{
+			guard: "crash policy: a loop is slowed down", file: "internal/supervise/policy.go",
+			old: `if delay == 0 {`, new: `if delay >= 0 {`,
+			pkg: "./internal/supervise", test: "TestStormIsBounded",
+			fails: "starts in the 60 s after start",
+		},
+		{
+			guard: "crash policy: a loop ends parked", file: "internal/supervise/policy.go",
+			old: `if short >= ParkAfter {`, new: `if false && short >= ParkAfter {`,
+			pkg: "./internal/supervise", test: "TestTwentyDeathsParkWithATrial",
+			fails: "death 20: backoff",
+		},
+		{
+			guard: "one holder per profile", file: "internal/lease/lease.go",
+			old: `syscall.LOCK_EX|syscall.LOCK_NB`, new: `syscall.LOCK_SH|syscall.LOCK_NB`,
+			pkg: "./internal/lease", test: "TestSecondIsRefusedAndToldWhoHolds",
+			fails: "want a HeldError naming",
+		},
+		{
+			guard: "the control socket knows its user", file: "internal/control/server.go",
+			old: `return peer == self || peer == 0`, new: `return true`,
+			pkg: "./internal/control", test: "TestPeerOfAnotherUserIsHungUpOn",
+			fails: "uid 12345: allowed true, want false",
+		},
+		{
+			guard: "a foreign Host is refused", file: "internal/access/access.go",
+			old: `if !LoopbackHost(r.Host) {`, new: `if false && !LoopbackHost(r.Host) {`,
+			pkg: "./internal/access", test: "TestPolicy",
+			fails: `want "foreign_host"`,
+		},
+		{
+			guard: "the key is compared", file: "internal/access/access.go",
+			old: `if !key.Equal(strings.TrimSpace(token)) {`, new: `if false && !key.Equal(strings.TrimSpace(token)) {`,
+			pkg: "./internal/access", test: "TestPolicy",
+			fails: `want "invalid_api_key"`,
+		},
+	}
+}
