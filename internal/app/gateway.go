@@ -23,7 +23,6 @@ import (
 	"github.com/hermesgw/hermes/internal/lease"
 	"github.com/hermesgw/hermes/internal/model/offline"
 	"github.com/hermesgw/hermes/internal/model/openai"
-	"github.com/hermesgw/hermes/internal/proc"
 	"github.com/hermesgw/hermes/internal/profile"
 	"github.com/hermesgw/hermes/internal/secret"
 	"github.com/hermesgw/hermes/internal/store"
@@ -35,10 +34,6 @@ const (
 	// the turns used (two servers say goodbye for at most 0.4 s each); a drain
 	// may take the rest.
 	closeReserve = time.Second
-	// descendantsGrace is what they get between TERM and KILL, out of the same
-	// reserve; the limit gives up on what cannot be killed.
-	descendantsGrace = 300 * time.Millisecond
-	descendantsLimit = 700 * time.Millisecond
 	// askTimeout bounds one question to a holder: a living one answers at once.
 	askTimeout = 2 * time.Second
 	// socketPatience is how long a control socket may stay taken after its
@@ -84,22 +79,9 @@ func RunGateway(ctx context.Context, o GatewayOptions) error {
 	defer asked(nil)
 	p := newGatewayProcess(o, asked)
 	err := p.run(ctx)
-	if o.Supervised {
-		p.warn("cannot end what this gateway started", endDescendants(ctx))
-	}
 	if err == nil && errors.Is(context.Cause(ctx), errAskedToLeave) {
 		return exitcode.Silent(exitcode.Restart)
 	}
-	return err
-}
-
-// endDescendants ends whatever is left below this process, which its slot made
-// a subreaper: also what called setsid with a cleared environment is still its
-// descendant, and after its death nobody could tell whose that was.
-func endDescendants(ctx context.Context) error {
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), descendantsLimit)
-	defer cancel()
-	_, err := proc.End(limited, proc.Descendants, descendantsGrace)
 	return err
 }
 

@@ -40,7 +40,6 @@ const patience = 15 * time.Second
 type childOptions struct {
 	Home, RunDir        string
 	Supervised, Replace bool
-	Litter              string // a shell script that this gateway starts and forgets
 }
 
 func TestMain(m *testing.M) {
@@ -69,11 +68,6 @@ func runChild(o childOptions) error {
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
 	go func() { <-term; cancel() }()
-	if o.Litter != "" {
-		if err := litter(o.Litter); err != nil {
-			return err
-		}
-	}
 	cfg, err := config.Load(config.Options{Home: o.Home, Lookup: os.LookupEnv})
 	if err != nil {
 		return err

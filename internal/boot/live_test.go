@@ -142,7 +142,8 @@ func boot(t *testing.T, env []string, args ...string) *container {
 	if err := errors.Join(os.Chmod(root, 0o755), copyFile(os.Args[0], binary), os.Mkdir(data, 0o777), os.Chmod(data, 0o777)); err != nil {
 		t.Fatal(err)
 	}
-	c.cmd = exec.Command(binary, append([]string{"boot", "init", "--"}, args...)...)
+	// No container starts with HUP ignored, as everything under nohup does.
+	c.cmd = exec.Command("env", append([]string{"--default-signal", binary, "boot", "init", "--"}, args...)...)
 	c.cmd.Env = append([]string{
 		rootVar + "=" + root, "HERMES_HOME=" + data, "GORACE=atexit_sleep_ms=0",
 		"PATH=" + os.Getenv("PATH"), c.mark(),

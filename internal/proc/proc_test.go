@@ -41,8 +41,8 @@ func TestMain(m *testing.M) {
 		signal.Ignore(unix.SIGTERM)
 		fmt.Println("up", os.Getpid())
 		forkAsOftenAsItCan()
-	case "reaper":
-		reap()
+	case "litter":
+		litter()
 	case "somebody":
 		if err := becomeSomebody(); err != nil {
 			fmt.Println(err)
@@ -64,26 +64,19 @@ func forkAsOftenAsItCan() {
 	}
 }
 
-// reap becomes a subreaper, makes a grandchild in another session whose parent
-// leaves, and lists what is below it.
-func reap() {
-	if os.Getenv("SUBREAPER") == "1" {
-		if err := proc.BecomeSubreaper(); err != nil {
-			fmt.Println("error", err)
-			return
-		}
+// litter tags itself and leaves an orphan in a session of its own, with an
+// empty environment.
+func litter() {
+	if err := proc.SetTag(proc.TagOf(42)); err != nil {
+		fmt.Println("error", err)
+		return
 	}
-	// The middle one ends at once; the sleep, in a session of its own, is an orphan.
-	out, err := exec.Command("setsid", "sh", "-c", "env -i sleep 1000 >/dev/null 2>&1 & echo $!").Output()
+	out, err := exec.Command("setsid", "sh", "-c", "env -i setsid sleep 1000 >/dev/null 2>&1 & echo $!").Output()
 	if err != nil {
 		fmt.Println("error", err)
 		return
 	}
-	fmt.Println("orphan", strings.TrimSpace(string(out)))
-	for _, p := range proc.Descendants() {
-		fmt.Println("descendant", p.PID)
-	}
-	fmt.Println("end")
+	fmt.Print(string(out))
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
@@ -111,7 +104,7 @@ func start(t *testing.T, as string, env ...string) *process {
 		_ = cmd.Wait()
 	})
 	p := &process{Cmd: cmd, stdin: in, lines: bufio.NewScanner(out)}
-	if as != "reaper" && !p.lines.Scan() {
+	if !p.lines.Scan() {
 		t.Fatalf("%s said nothing", as)
 	}
 	if p.id, err1 = proc.Read(cmd.Process.Pid); err1 != nil {
@@ -286,37 +279,27 @@ func TestEndGivesUpWithItsContext(t *testing.T) {
 	}
 }
 
-// An orphan that left its session and cleared its environment is found below
-// a subreaper, and below nobody else.
-func TestDescendantsOfASubreaper(t *testing.T) {
-	for _, subreaper := range []bool{true, false} {
-		t.Run(fmt.Sprintf("subreaper=%v", subreaper), func(t *testing.T) {
-			env := "SUBREAPER=0"
-			if subreaper {
-				env = "SUBREAPER=1"
-			}
-			p := start(t, "reaper", env)
-			orphan, found := 0, false
-			for p.lines.Scan() && p.lines.Text() != "end" {
-				what, number, _ := strings.Cut(p.lines.Text(), " ")
-				n, err := strconv.Atoi(number)
-				if err != nil {
-					t.Fatal(p.lines.Text())
-				}
-				if what == "orphan" {
-					orphan = n
-				}
-				found = found || what == "descendant" && n == orphan
-			}
-			if it, err := proc.Read(orphan); err != nil {
-				t.Fatal(err)
-			} else {
-				t.Cleanup(func() { _ = it.Signal(unix.SIGKILL) })
-			}
-			if found != subreaper {
-				t.Errorf("orphan %d is a descendant: %v, want %v", orphan, found, subreaper)
-			}
-		})
+// An orphan that left its session and cleared its environment keeps its tag,
+// and nobody else has it.
+func TestTagIsInherited(t *testing.T) {
+	p := start(t, "litter")
+	pid, err := strconv.Atoi(p.lines.Text())
+	if err != nil {
+		t.Fatal(p.lines.Text())
+	}
+	orphan, err := proc.Read(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = orphan.Signal(unix.SIGKILL) })
+	if got := orphan.Tag(); got != proc.TagOf(42) {
+		t.Errorf("the orphan's tag is %x, want %x", got, proc.TagOf(42))
+	}
+	if self := (proc.Process{PID: os.Getpid()}); self.Tag() != 0 {
+		t.Errorf("this process has the tag %x", self.Tag())
+	}
+	if nobody := (proc.Process{PID: 1 << 30}); nobody.Tag() != 0 {
+		t.Errorf("nobody has the tag %x", nobody.Tag())
 	}
 }
 

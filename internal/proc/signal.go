@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -96,25 +95,4 @@ func BecomeSubreaper() error {
 		return fmt.Errorf("cannot become a subreaper: %w", err)
 	}
 	return nil
-}
-
-// Descendants lists the living processes below this one.
-func Descendants() []Process {
-	all := All()
-	below := map[int]bool{os.Getpid(): true}
-	for grown := true; grown; {
-		grown = false
-		for _, p := range all {
-			if below[p.PPID] && !below[p.PID] {
-				below[p.PID], grown = true, true
-			}
-		}
-	}
-	var list []Process
-	for _, p := range all {
-		if below[p.PID] && p.PID != os.Getpid() && p.State != 'Z' {
-			list = append(list, p)
-		}
-	}
-	return list
 }

@@ -60,3 +60,36 @@ func FuzzParseStat(f *testing.F) {
 		}
 	})
 }
+
+func TestParseTag(t *testing.T) {
+	tag := TagOf(0xabcdef)
+	line := func(soft, hard string) string {
+		return "Max realtime priority     0                    0                    \n" +
+			"Max realtime timeout      " + soft + "      " + hard + "            us        \n"
+	}
+	for text, want := range map[string]Tag{
+		line(fmt.Sprint(uint64(tag)), fmt.Sprint(uint64(tag))): tag,
+		line("1000000", fmt.Sprint(uint64(tag))):               tag, // a soft limit may move
+		line("unlimited", "unlimited"):                         0,
+		line("200000", "200000"):                               0, // somebody's own limit
+		line("18446744073709551615", "18446744073709551615"):   0,
+		"Max realtime timeout\n":                               0,
+		"":                                                     0,
+	} {
+		if got := parseTag([]byte(text)); got != want {
+			t.Errorf("%q: tag %x, want %x", text, got, want)
+		}
+	}
+	if TagOf(1) == TagOf(2) || TagOf(1) != TagOf(1|1<<60) || TagOf(0) == 0 {
+		t.Error("tags are not the lowest 48 bits of their number")
+	}
+}
+
+func FuzzParseTag(f *testing.F) {
+	f.Add([]byte("Max realtime timeout      unlimited            unlimited            us"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if tag := parseTag(b); tag != 0 && uint64(tag)&^tagMask != tagBase {
+			t.Errorf("%q has the tag %x", b, tag)
+		}
+	})
+}

@@ -68,7 +68,8 @@ func start(t testing.TB, dir string, who *syscall.Credential, args []string) s6.
 		t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command("s6-svscan", append(args, "--", dir)...)
+	// Under nohup every process would ignore HUP, which services may want.
+	cmd := exec.Command("env", append([]string{"--default-signal", "s6-svscan"}, append(args, "--", dir)...)...)
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who, Setpgid: true}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"os"
 	"os/exec"
@@ -71,11 +72,7 @@ func (e Entry) Run(ctx context.Context) error {
 		return err
 	}
 	if spec.Kind == supervise.KindService {
-		e.Environ = setEnv(e.Environ, spec.Mark)
-		return e.execService(spec, "run", nil)
-	}
-	if err := proc.BecomeSubreaper(); err != nil {
-		return err
+		return e.execOwned(spec, "run", nil)
 	}
 	if err := drop(spec); err != nil {
 		return err
@@ -84,6 +81,7 @@ func (e Entry) Run(ctx context.Context) error {
 	if err := unix.Dup3(1, 2, 0); err != nil {
 		return fmt.Errorf("cannot join stderr to the log: %w", err)
 	}
+	setTag(spec)
 	argv := append([]string{"hermes"}, spec.Args...)
 	return e.Exec(e.Binary, argv, childEnv(e.Environ, spec))
 }
@@ -183,13 +181,26 @@ func (e Entry) endLeftovers(ctx context.Context, spec supervise.Spec) error {
 	return err
 }
 
-// belongings finds the processes of the slot: those that carry its mark, and
-// those of the last run's session, which a cleared environment does not leave.
+// setTag tags this process for its slot. Where that is refused (a sandbox
+// without that limit) mark and session are left to tell what belongs to it.
+func setTag(spec supervise.Spec) { _ = proc.SetTag(tagOf(spec.Mark)) }
+
+// tagOf is the mark of a slot as a number: it differs where the mark does, but
+// for one pair of slots in 2^48.
+func tagOf(mark string) proc.Tag {
+	h := fnv.New64a()
+	h.Write([]byte(mark))
+	return proc.TagOf(h.Sum64())
+}
+
+// belongings finds the processes of the slot: those that carry its tag or its
+// mark, and those of the last run's session.
 func (r record) belongings(mark string) func() []proc.Process {
+	tag := tagOf(mark)
 	return func() []proc.Process {
 		session := r.session()
 		return proc.Match(func(p proc.Process) bool {
-			return p.HasEnv(mark) || session != 0 && p.Session == session
+			return session != 0 && p.Session == session || p.Tag() == tag || p.HasEnv(mark)
 		})
 	}
 }
@@ -220,6 +231,13 @@ func drop(spec supervise.Spec) error {
 		return fmt.Errorf("cannot give %s to uid %d: %w", sockets, spec.UID, err)
 	}
 	return proc.Become(spec.UID, spec.GID, []int{spec.GID})
+}
+
+// execOwned is execService for what ends with the slot.
+func (e Entry) execOwned(spec supervise.Spec, name string, args []string) error {
+	setTag(spec)
+	e.Environ = setEnv(e.Environ, spec.Mark)
+	return e.execService(spec, name, args)
 }
 
 // execService becomes the file called name of a user's own service directory.

@@ -22,8 +22,12 @@ import (
 	"github.com/hermesgw/hermes/internal/supervise"
 )
 
-// sweepLimit leaves finish a second of its three to record and decide.
-const sweepLimit = 2 * time.Second
+const (
+	// sweepLimit leaves finish a second of its three to record and decide.
+	sweepLimit = 2 * time.Second
+	// sweepGrace is what is left of a dead service gets between TERM and KILL.
+	sweepGrace = 300 * time.Millisecond
+)
 
 // killedBySignal is what s6-supervise passes as exit code for a signal.
 const killedBySignal = 256
@@ -41,7 +45,7 @@ func (e Entry) Finish(ctx context.Context) error {
 		if !exists(filepath.Join(spec.Source, "finish")) {
 			return nil
 		}
-		return e.execService(spec, "finish", e.Args)
+		return e.execOwned(spec, "finish", e.Args)
 	}
 	status, err := s6.ReadStatus(e.Dir)
 	if err != nil {
@@ -59,7 +63,7 @@ func (e Entry) Finish(ctx context.Context) error {
 func (e Entry) sweep(ctx context.Context, spec supervise.Spec) {
 	ctx, cancel := context.WithTimeout(ctx, sweepLimit)
 	defer cancel()
-	if _, err := proc.End(ctx, readRecord(e.Dir).belongings(spec.Mark), 0); err != nil {
+	if _, err := proc.End(ctx, readRecord(e.Dir).belongings(spec.Mark), sweepGrace); err != nil {
 		fmt.Fprintf(os.Stderr, "hermes: %s: %v\n", spec.Name, err)
 	}
 }

@@ -63,6 +63,7 @@ func enter(name string) error {
 //	ready     says so on the descriptor that it was given
 //	deaf      ignores TERM
 //	leave     starts a child in a session of its own, which ignores TERM
+//	litter    runs the script in the file litter of home and forgets it
 //	words=W   leaves W as its last words
 //	linger    takes its time after TERM: until there is a file go in home
 //	exit=N    exits with N; without it the service ends with TERM, code 0
@@ -90,6 +91,8 @@ func serve(home string) int {
 			signal.Ignore(syscall.SIGTERM)
 		case word == "leave":
 			leave(home)
+		case word == "litter":
+			litter(home)
 		case word == "linger":
 			defer awaitFile(filepath.Join(home, "go"))
 		}
@@ -252,7 +255,4 @@ func (tr *tree) eventually(what string, condition func() bool) {
 	s6test.Eventually(tr.t, what, condition)
 }
 
-func (tr *tree) read(name string) string {
-	b, _ := os.ReadFile(filepath.Join(tr.home, name))
-	return string(b)
-}
+func (tr *tree) read(name string) string { return read(tr.home, name) }
