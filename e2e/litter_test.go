@@ -59,7 +59,7 @@ func (c *container) litterAndEnd(script, end string) {
 	c.t.Helper()
 	token := fmt.Sprintf("9%09d.5", rand.IntN(1_000_000_000))
 	const slot = "/run/service/litterer"
-	c.mustExec("sh", "-c", fmt.Sprintf("s6-svc -wD -d %s; rm -f /opt/data/litterer; cat >/opt/data/litter <<'END'\n%s\nEND\ns6-svc -u %[1]s",
+	c.asService("sh", "-c", fmt.Sprintf("s6-svc -wD -d %s; rm -f /opt/data/litterer; cat >/opt/data/litter <<'END'\n%s\nEND\ns6-svc -u %[1]s",
 		slot, strings.ReplaceAll(script, "TOKEN", token)))
 	until(c.t, "the litter of "+script, func() error {
 		if len(c.named(token)) == 0 {
@@ -68,12 +68,12 @@ func (c *container) litterAndEnd(script, end string) {
 		return nil
 	})
 	// The next run leaves nothing, so what is found afterwards is the old one's.
-	c.mustExec("sh", "-c", "echo exit >/opt/data/litter")
+	c.asService("sh", "-c", "echo exit >/opt/data/litter")
 	command := end + " " + slot
 	if end == "kill -9" {
 		command = fmt.Sprintf(`s6-svc -o %s; pid=$(cat /opt/data/litterer); kill -9 "$pid"; s6-svwait -D %[1]s`, slot)
 	}
-	c.mustExec("sh", "-c", command)
+	c.asService("sh", "-c", command)
 	if left := c.named(token); len(left) > 0 {
 		c.t.Errorf("%q, ended by %q, leaves %v", script, end, left)
 	}
@@ -84,4 +84,11 @@ func (c *container) named(token string) []process {
 	return slices.DeleteFunc(c.processes(), func(p process) bool {
 		return p.state == "Z" || !slices.Contains(p.argv, token)
 	})
+}
+
+// asService runs a command as the user of the services: s6's own tools wait for
+// ever for an event that a supervisor may not send them.
+func (c *container) asService(args ...string) {
+	c.t.Helper()
+	mustDocker(c.t, append([]string{"exec", "-u", "10000", c.name}, args...)...)
 }

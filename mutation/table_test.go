@@ -117,5 +117,11 @@ func mutants() []mutant {
 			pkg: "./internal/access", test: "TestPolicy",
 			fails: `want "invalid_api_key"`,
 		},
+		{
+			guard: "what a slot starts carries its tag", file: "internal/supervise/s6slots/entry.go",
+			old: `func setTag(spec supervise.Spec) { _ =`, new: `func setTag(spec supervise.Spec) { return; _ =`,
+			pkg: "./internal/supervise/s6slots", test: "TestNothingOutlivesItsSlot",
+			fails: "processes outlive their service",
+		},
 	}
 }
