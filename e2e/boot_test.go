@@ -132,7 +132,7 @@ func TestVolumeOfAnotherUser(t *testing.T) {
 	parallel(t)
 	data := volume(t)
 	// With a file in it: Docker gives an empty volume the image's owner again.
-	mustDocker(t, "run", "--rm", "--label", label, "-v", data+":/opt/data", "--entrypoint", "sh", image(), "-c",
+	mustDocker(t, "run", "--rm", "--label", label(), "-v", data+":/opt/data", "--entrypoint", "sh", image(), "-c",
 		"touch /opt/data/note && chown -R 1500:1500 /opt/data")
 	c := gateway(t, spec{flags: []string{"-v", data + ":/opt/data"}})
 	c.logged("/opt/data belongs to uid 1500")

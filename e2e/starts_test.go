@@ -240,7 +240,7 @@ func volumeOf(t *testing.T, owner string) string {
 // prepare runs a shell script as root in a volume or bind mount.
 func prepare(t testing.TB, source, script string) {
 	t.Helper()
-	mustDocker(t, "run", "--rm", "--label", label, "-v", source+":/mnt", "-w", "/mnt", "--entrypoint", "sh", image(), "-c", script)
+	mustDocker(t, "run", "--rm", "--label", label(), "-v", source+":/mnt", "-w", "/mnt", "--entrypoint", "sh", image(), "-c", script)
 }
 
 // wantTidyLogs fails unless docker logs has each of says exactly once and

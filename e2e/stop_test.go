@@ -32,7 +32,7 @@ func stubbornService(t *testing.T, budget int) []string {
 // the container lived.
 func stopTimes(t *testing.T, c *container, data string) (service, whole time.Duration) {
 	t.Helper()
-	out := mustDocker(t, "run", "--rm", "--label", label, "-v", data+":/mnt", "--entrypoint", "cat", image(), "/mnt/term", "/mnt/last")
+	out := mustDocker(t, "run", "--rm", "--label", label(), "-v", data+":/mnt", "--entrypoint", "cat", image(), "/mnt/term", "/mnt/last")
 	var term, last float64
 	if n, err := fmt.Sscan(out, &term, &last); n != 2 {
 		t.Fatalf("the programs left %q: %v", out, err)

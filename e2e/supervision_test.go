@@ -185,7 +185,7 @@ func TestSecondHolderStandsByAndTakesOver(t *testing.T) {
 func TestBrokenConfigurationParks(t *testing.T) {
 	parallel(t)
 	data := volume(t)
-	docker(t, "run", "--rm", "--label", label, "-u", "10000:0", "-v", data+":/opt/data", "--entrypoint", "sh", image(), "-c",
+	docker(t, "run", "--rm", "--label", label(), "-u", "10000:0", "-v", data+":/opt/data", "--entrypoint", "sh", image(), "-c",
 		`printf 'log:\n  level: info\n  format: [text\n' >/opt/data/config.yaml`)
 	c := start(t, spec{flags: []string{"-v", data + ":/opt/data"}, cmd: []string{"gateway", "run"}})
 	row := c.waitState("gateway-default", "parked")
