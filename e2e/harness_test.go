@@ -134,7 +134,7 @@ func reserve(t testing.TB) *container {
 }
 
 func (c *container) runArgs(mode []string, s spec) []string {
-	args := append([]string{"run", "--name", c.name, "--label", label}, mode...)
+	args := append([]string{"run", "--name", c.name, "--label", label()}, mode...)
 	for _, e := range s.env {
 		args = append(args, "-e", e)
 	}
