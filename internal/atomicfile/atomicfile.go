@@ -35,11 +35,12 @@ func replace(path string, data []byte, mode os.FileMode, sync func(*os.File) err
 	if err != nil {
 		return fmt.Errorf("cannot write %q: %w", path, err)
 	}
-	defer os.Remove(tmp.Name()) // no effect once renamed
-	if err := fill(tmp, data, mode, sync); err != nil {
-		return fmt.Errorf("cannot write %q: %w", path, err)
+	err = fill(tmp, data, mode, sync)
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
 	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
+	if err != nil {
+		_ = os.Remove(tmp.Name()) // the first error says it all
 		return fmt.Errorf("cannot write %q: %w", path, err)
 	}
 	return nil

@@ -224,11 +224,6 @@ func Place(environ []string, home string, run rundir.Dir, bootID string) (superv
 // the container's command ask for; a gateway that the command runs in the
 // foreground has its slot too, down.
 func (b *booter) writeSlots(context.Context) error {
-	env, err := LoadEnvironment(b.run.Environment()) // hooks may have added to it
-	if err != nil {
-		return err
-	}
-	b.env = env
 	place, err := Place(b.env, b.home, b.run, b.mark.BootID)
 	if err != nil {
 		return err

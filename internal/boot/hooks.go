@@ -76,7 +76,11 @@ func runHook(ctx context.Context, path string, env environment, limit time.Durat
 // initHooks runs /etc/cont-init.d. S6_BEHAVIOUR_IF_STAGE2_FAILS decides what a
 // failure means: 0 and 1 go on (and say so), 2 stops the container.
 func (b *booter) runInitHooks(ctx context.Context) error {
-	failed := runHooks(ctx, b.path(initHooks), b.env, 0)
+	dir := b.path(initHooks)
+	if isEmptyDir(dir) {
+		return nil // and nobody added to the environment
+	}
+	failed := runHooks(ctx, dir, b.env, 0)
 	for _, f := range failed {
 		b.say("hermes: %s", f.Error())
 	}
@@ -84,7 +88,9 @@ func (b *booter) runInitHooks(ctx context.Context) error {
 		return exitcode.With(exitcode.Failed, fmt.Errorf(
 			"%d hooks in /%s failed and S6_BEHAVIOUR_IF_STAGE2_FAILS is 2: the container stops", len(failed), initHooks))
 	}
-	return nil
+	var err error
+	b.env, err = LoadEnvironment(b.run.Environment()) // hooks may have added to it
+	return err
 }
 
 // userServiceNames lists the service directories of /etc/services.d that have

@@ -300,6 +300,10 @@ func TestFailedInitHook(t *testing.T) {
 	for value, fatal := range map[string]bool{"": false, "0": false, "1": false, "2": true} {
 		said.Reset()
 		b.env = environment{"S6_BEHAVIOUR_IF_STAGE2_FAILS=" + value}
+		b.run = rundir.Dir(t.TempDir())
+		if err := errors.Join(os.MkdirAll(b.run.Environment(), 0o700), b.env.snapshot(b.run.Environment())); err != nil {
+			t.Fatal(err)
+		}
 		if err := b.runInitHooks(context.Background()); (err != nil) != fatal {
 			t.Errorf("%q: %v", value, err)
 		}
@@ -371,7 +375,8 @@ func slotsOf(t *testing.T, b *booter, env environment) string {
 	if err := b.prepareRunDir(b.run); err != nil {
 		t.Fatal(err)
 	}
-	if err := env.snapshot(b.run.Environment()); err != nil {
+	b.env = env
+	if err := errors.Join(env.snapshot(b.run.Environment()), b.runInitHooks(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.writeSlots(t.Context()); err != nil {

@@ -44,10 +44,15 @@ type WriteOptions struct {
 
 // Write fills dir, which exists and is empty, with the slot of spec.
 func Write(dir string, spec supervise.Spec, o WriteOptions) error {
-	if err := errors.Join(makeDirs(dir), writeSpec(dir, spec), link(dir, spec, o.Binary)); err != nil {
+	content, err := encodeSpec(spec)
+	if err == nil {
+		err = errors.Join(makeDirs(dir, spec), link(dir, spec, o.Binary))
+	}
+	if err != nil {
 		return fmt.Errorf("cannot write slot %q: %w", spec.Name, err)
 	}
 	files := map[string]string{
+		specFile:          string(content), // nobody reads the slot yet
 		"timeout-finish":  millis(finishTimeout),
 		"max-death-tally": strconv.Itoa(maxDeathTally),
 	}
@@ -78,19 +83,23 @@ func adopt(source string, files map[string]string) {
 	}
 }
 
-func makeDirs(dir string) error {
-	return errors.Join(
-		os.MkdirAll(filepath.Join(dir, "data"), 0o755),
-		os.MkdirAll(filepath.Join(dir, "log"), 0o755),
-	)
+func makeDirs(dir string, spec supervise.Spec) error {
+	err := os.Mkdir(filepath.Join(dir, "data"), 0o755)
+	if hasLogger(spec) {
+		err = errors.Join(err, os.Mkdir(filepath.Join(dir, "log"), 0o755))
+	}
+	return err
+}
+
+// hasLogger: a user's own service has one if it brings one.
+func hasLogger(spec supervise.Spec) bool {
+	return spec.Source == "" || exists(filepath.Join(spec.Source, "log", "run"))
 }
 
 func link(dir string, spec supervise.Spec, binary string) error {
 	names := []string{"run", "finish"}
-	if spec.Source == "" || exists(filepath.Join(spec.Source, "log", "run")) {
+	if hasLogger(spec) {
 		names = append(names, "log/run")
-	} else if err := os.Remove(filepath.Join(dir, "log")); err != nil {
-		return err
 	}
 	for _, name := range names {
 		if err := os.Symlink(binary, filepath.Join(dir, name)); err != nil {
@@ -100,12 +109,18 @@ func link(dir string, spec supervise.Spec, binary string) error {
 	return nil
 }
 
-func writeSpec(dir string, spec supervise.Spec) error {
+func encodeSpec(spec supervise.Spec) ([]byte, error) {
 	b, err := json.MarshalIndent(spec, "", "  ")
+	return append(b, '\n'), err
+}
+
+// writeSpec replaces the data of a slot that is in use.
+func writeSpec(dir string, spec supervise.Spec) error {
+	b, err := encodeSpec(spec)
 	if err != nil {
 		return err
 	}
-	return atomicfile.WriteVolatile(filepath.Join(dir, specFile), append(b, '\n'), 0o644)
+	return atomicfile.WriteVolatile(filepath.Join(dir, specFile), b, 0o644)
 }
 
 // ReadSpec returns what the slot in dir runs.
