@@ -88,8 +88,14 @@ func mutants() []mutant {
 			fails: "starts in the 60 s after start",
 		},
 		{
+			guard: "crash policy: ten starts a minute, however short the pauses", file: "internal/supervise/policy.go",
+			old: `, m.wait(d.At))`, new: `, 0*m.wait(d.At))`,
+			pkg: "./internal/supervise", test: "TestStormIsBounded",
+			fails: "starts in the 60 s after start",
+		},
+		{
 			guard: "crash policy: a loop ends parked", file: "internal/supervise/policy.go",
-			old: `if short >= ParkAfter {`, new: `if false && short >= ParkAfter {`,
+			old: `if m.Deaths >= ParkAfter {`, new: `if false && m.Deaths >= ParkAfter {`,
 			pkg: "./internal/supervise", test: "TestTwentyDeathsParkWithATrial",
 			fails: "death 20: backoff",
 		},

@@ -21,6 +21,7 @@ import (
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/gateway"
 	"github.com/hermesgw/hermes/internal/lease"
+	"github.com/hermesgw/hermes/internal/meter"
 	"github.com/hermesgw/hermes/internal/model/offline"
 	"github.com/hermesgw/hermes/internal/model/openai"
 	"github.com/hermesgw/hermes/internal/profile"
@@ -197,6 +198,7 @@ func (p *gatewayProcess) serve(ctx context.Context) error {
 	broken := make(chan error, 1)
 	go func() { broken <- p.gateway.Run(running) }()
 	ready := p.gateway.Ready()
+	var good <-chan time.Time
 	for {
 		select {
 		case err := <-broken:
@@ -207,11 +209,22 @@ func (p *gatewayProcess) serve(ctx context.Context) error {
 			if p.o.Ready != nil {
 				p.o.Ready()
 			}
+			good = time.After(supervise.GoodRun)
+		case <-good:
+			p.forgive()
 		case <-ctx.Done():
 			p.drain(ctx)
 			stop()
 			return <-broken
 		}
+	}
+}
+
+// forgive clears the crash meter on the volume: this run is a good one. Its own
+// death would say so too, but a container that is killed leaves nobody to ask.
+func (p *gatewayProcess) forgive() {
+	if p.o.Supervised {
+		p.warn("cannot clear the crash meter", meter.Clear(p.o.Profile.Home))
 	}
 }
 

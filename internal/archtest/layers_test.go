@@ -26,7 +26,7 @@ var layers = []struct {
 		"internal/schedule", "internal/dashboard", "internal/boot", "internal/guard",
 	}},
 	{"vocabulary", []string{
-		"internal/chat", "internal/supervise", "internal/profile", "internal/intent", "internal/config",
+		"internal/chat", "internal/supervise", "internal/profile", "internal/intent", "internal/meter", "internal/config",
 		"internal/access", "internal/runmode", "internal/rundir", "internal/control",
 	}},
 	{"protocols", []string{"internal/s6", "internal/s6/s6test", "internal/proc", "internal/lease"}},

@@ -153,7 +153,7 @@ func (b *booter) own(path string) error {
 // because start-up must not grow with the volume.
 func ownPaths() []string {
 	return []string{
-		".", "config.yaml", ".env", "hermes.db", "hermes.db-wal", "hermes.db-shm", "intent.json",
+		".", "config.yaml", ".env", "hermes.db", "hermes.db-wal", "hermes.db-shm", "intent.json", "meter.json",
 		"gateway.lock", "logs", "logs/gateways", "logs/boot.log", "profiles",
 	}
 }

@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,14 +25,58 @@ const (
 	// TrialEvery is the pause before a parked service is tried once more: an
 	// outage elsewhere must not keep it dark for ever.
 	TrialEvery = 30 * time.Minute
+	// ForgiveEvery is how long a run must live to take one earlier death off
+	// the meter, ready or not: a gateway that stood by for a day is in no loop.
+	ForgiveEvery = 10 * time.Minute
+	// RateStarts is the most starts there are in any RateWindow, after the
+	// first FreeStarts, however short the longest pause was set.
+	RateStarts = 10
+	RateWindow = time.Minute
+	FreeStarts = 3
 )
+
+// Meter is what the policy remembers of the deaths before. It decays: a good
+// run clears it, a long one that never got ready takes some deaths off.
+type Meter struct {
+	// Deaths are those nobody asked for, less the forgiven ones.
+	Deaths int `json:"deaths"`
+	// Starts are the latest after the first FreeStarts, planned ones included,
+	// oldest first; at most RateStarts.
+	Starts []time.Time `json:"starts,omitempty"`
+}
+
+// count adds one death to what the run before it did not forgive.
+func (m Meter) count(d Death) Meter {
+	m.Deaths = max(0, m.Deaths-int(d.Lived/ForgiveEvery)) + 1
+	return m
+}
+
+// wait is how long the rate forbids the next start. Starts that lie ahead are
+// a clock's that was set back, and say nothing.
+func (m Meter) wait(now time.Time) time.Duration {
+	if m.Deaths < FreeStarts || len(m.Starts) < RateStarts || m.Starts[len(m.Starts)-1].After(now) {
+		return 0
+	}
+	return max(0, m.Starts[len(m.Starts)-RateStarts].Add(RateWindow).Sub(now))
+}
+
+// start notes the next start.
+func (m Meter) start(at time.Time) Meter {
+	if m.Deaths < FreeStarts { // the first start of all had no death before it
+		return m
+	}
+	m.Starts = append(slices.Clone(m.Starts[max(0, len(m.Starts)-RateStarts+1):]), at.UTC())
+	return m
+}
 
 // Death is how and when one run ended.
 type Death struct {
 	At       time.Time
 	Code     int            // exit code, when Signal is 0
 	Signal   syscall.Signal // 0 when it exited by itself
+	Lived    time.Duration  // how long the run lasted, its pause excluded
 	ReadyFor time.Duration  // how long it had been ready, 0 if never
+	NoMemory bool           // the kernel killed for want of memory while it ran
 	Asked    bool           // a stop or restart command was outstanding
 	Said     string         // its last error line, "" if it left none
 }
@@ -39,6 +84,8 @@ type Death struct {
 // Describe says in words what ended a run.
 func (d Death) Describe() string {
 	switch {
+	case d.Signal == syscall.SIGKILL && d.NoMemory:
+		return "killed by the kernel: out of memory"
 	case d.Signal != 0:
 		return "killed by signal " + SignalName(d.Signal)
 	case d.Said != "":
@@ -66,33 +113,35 @@ const (
 type Decision struct {
 	Action Action
 	Delay  time.Duration // for RestartAfter and Trial
-	Short  int           // unrequested deaths in a row without a good run, this one included
+	Meter  Meter         // this death included
 	Reason string
 }
 
-// Decide is the whole crash policy. short is the number of unrequested deaths
-// in a row before this one, backoffMax the longest pause, jitter a random
-// number in [0,1). It must not be asked about a service that is wanted down.
-func Decide(d Death, short int, backoffMax time.Duration, jitter float64) Decision {
+// Decide is the whole crash policy. m is the meter before this death,
+// backoffMax the longest pause, jitter a random number in [0,1). It must not be
+// asked about a service that is wanted down.
+func Decide(d Death, m Meter, backoffMax time.Duration, jitter float64) Decision {
 	reason := d.Describe()
 	if d.Signal == 0 && d.Code == exitcode.Config {
-		return Decision{Action: Park, Short: short, Reason: reason}
+		return Decision{Action: Park, Meter: m, Reason: reason}
 	}
 	if d.Asked {
-		return Decision{Action: RestartNow, Short: short, Reason: reason}
+		return Decision{Action: RestartNow, Meter: m, Reason: reason}
 	}
 	if d.ReadyFor >= GoodRun {
 		return Decision{Action: RestartNow, Reason: reason}
 	}
-	short++
-	if short >= ParkAfter {
-		return Decision{Trial, TrialEvery, short, fmt.Sprintf("%d deaths without a minute of readiness, the last: %s", short, reason)}
+	m = m.count(d)
+	if m.Deaths >= ParkAfter {
+		m.Starts = nil // the trials are far apart
+		return Decision{Trial, TrialEvery, m, fmt.Sprintf("%d deaths without a minute of readiness, the last: %s", m.Deaths, reason)}
 	}
-	delay := pause(short, backoffMax, jitter)
+	delay := max(pause(m.Deaths, backoffMax, jitter), m.wait(d.At))
+	m = m.start(d.At.Add(delay))
 	if delay == 0 {
-		return Decision{Action: RestartNow, Short: short, Reason: reason}
+		return Decision{Action: RestartNow, Meter: m, Reason: reason}
 	}
-	return Decision{RestartAfter, delay, short, reason}
+	return Decision{RestartAfter, delay, m, reason}
 }
 
 // pause is 0 after the first short run, then 1, 2, 4 … backoffMax seconds,

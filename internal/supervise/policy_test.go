@@ -21,9 +21,13 @@ func crashed(code int, readyFor time.Duration) supervise.Death {
 	return supervise.Death{Code: code, ReadyFor: readyFor}
 }
 
+// deaths is a meter that shows n, from long ago.
+func deaths(n int) supervise.Meter { return supervise.Meter{Deaths: n} }
+
 func TestDecide(t *testing.T) {
 	asked := func(d supervise.Death) supervise.Death { d.Asked = true; return d }
 	killed := supervise.Death{Signal: syscall.SIGKILL}
+	lived := func(d time.Duration) supervise.Death { return supervise.Death{Code: 1, Lived: d} }
 	for name, c := range map[string]struct {
 		death  supervise.Death
 		short  int
@@ -49,10 +53,14 @@ func TestDecide(t *testing.T) {
 		"twentieth":                         {crashed(1, 0), 19, supervise.Trial, 20},
 		"the trial failed":                  {crashed(1, 0), 20, supervise.Trial, 21},
 		"the trial ran well":                {crashed(1, minute), 20, supervise.RestartNow, 0},
+		"lived long, never ready":           {lived(10 * minute), 19, supervise.RestartAfter, 19},
+		"lived a day, never ready":          {lived(24 * time.Hour), 30, supervise.RestartNow, 1},
+		"lived not quite long":              {lived(10*minute - 1), 18, supervise.RestartAfter, 19},
+		"the trial lived long":              {lived(3 * time.Hour), 25, supervise.RestartAfter, 8},
 	} {
-		got := supervise.Decide(c.death, c.short, minute, 0.5)
-		if got.Action != c.action || got.Short != c.after {
-			t.Errorf("%s: %s with %d deaths, want %s with %d", name, got.Action, got.Short, c.action, c.after)
+		got := supervise.Decide(c.death, deaths(c.short), minute, 0.5)
+		if got.Action != c.action || got.Meter.Deaths != c.after {
+			t.Errorf("%s: %s with %d deaths, want %s with %d", name, got.Action, got.Meter.Deaths, c.action, c.after)
 		}
 		if (got.Delay > 0) != (got.Action == supervise.RestartAfter || got.Action == supervise.Trial) {
 			t.Errorf("%s: %s after %s", name, got.Action, got.Delay)
@@ -71,13 +79,16 @@ func TestSequence(t *testing.T) {
 		time.Second:      {0, 1, 1, 1, 1, 1, 1, 1, 1, 1},
 		24 * time.Hour:   {0, 1, 2, 4, 8, 16, 32, 64, 128, 256},
 	} {
-		short := 0
+		m := supervise.Meter{}
+		at := time.Unix(1e9, 0)
 		for n, seconds := range want {
-			d := supervise.Decide(crashed(1, 0), short, backoffMax, almost)
+			death := crashed(1, 0)
+			death.At = at
+			d := supervise.Decide(death, m, backoffMax, almost)
 			if got := d.Delay.Round(time.Millisecond); got != time.Duration(seconds)*time.Second {
 				t.Errorf("at most %s: pause %d is %s, want %d s", backoffMax, n+1, got, seconds)
 			}
-			short = d.Short
+			m, at = d.Meter, at.Add(d.Delay)
 		}
 	}
 }
@@ -88,7 +99,7 @@ func TestJitterIsHalfToWhole(t *testing.T) {
 		most := time.Duration(rapid.IntRange(1, 86400).Draw(rt, "backoffMax")) * time.Second
 		jitter := rapid.Float64Range(0, almost).Draw(rt, "jitter")
 		whole := min(time.Second<<(short-1), most)
-		got := supervise.Decide(crashed(1, 0), short, most, jitter).Delay
+		got := supervise.Decide(crashed(1, 0), deaths(short), most, jitter).Delay
 		if got < whole/2 || got > whole {
 			rt.Fatalf("pause %s, want %s to %s", got, whole/2, whole)
 		}
@@ -96,10 +107,10 @@ func TestJitterIsHalfToWhole(t *testing.T) {
 }
 
 func TestTwentyDeathsParkWithATrial(t *testing.T) {
-	short := 0
+	m := supervise.Meter{}
 	for n := 1; n <= supervise.ParkAfter+3; n++ {
-		d := supervise.Decide(crashed(3, 59*time.Second), short, minute, 0)
-		short = d.Short
+		d := supervise.Decide(crashed(3, 59*time.Second), m, minute, 0)
+		m = d.Meter
 		if parked := d.Action == supervise.Trial; parked != (n >= supervise.ParkAfter) {
 			t.Fatalf("death %d: %s", n, d.Action)
 		}
@@ -114,12 +125,15 @@ func TestTwentyDeathsParkWithATrial(t *testing.T) {
 
 // TestStormIsBounded runs services that always crash, on a clock of our own:
 // after the third start there are at most ten in any sixty seconds, and the
-// service is parked in the end, whatever luck the jitter has.
+// service is parked in the end, whatever luck the jitter has and however short
+// the pauses were set.
 func TestStormIsBounded(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		var starts []time.Duration // since the first
+		began := time.Unix(1e9, 0)
 		now := time.Duration(0)
-		short := 0
+		m := supervise.Meter{}
+		most := time.Duration(rapid.IntRange(1, 60).Draw(rt, "backoffMax")) * time.Second
 		for len(starts) < 60 {
 			starts = append(starts, now)
 			d := crashed(rapid.SampledFrom([]int{0, 1, 2, 75, 127}).Draw(rt, "code"), 0)
@@ -127,15 +141,33 @@ func TestStormIsBounded(t *testing.T) {
 				d.ReadyFor = time.Duration(lived)
 				now += d.ReadyFor
 			}
-			decision := supervise.Decide(d, short, minute, rapid.Float64Range(0, almost).Draw(rt, "jitter"))
+			d.At, d.Lived = began.Add(now), d.ReadyFor
+			decision := supervise.Decide(d, m, most, rapid.Float64Range(0, almost).Draw(rt, "jitter"))
 			if decision.Action == supervise.Park {
 				rt.Fatalf("parked for good by %+v", d)
 			}
 			now += decision.Delay
-			short = decision.Short
+			m = decision.Meter
 		}
 		checkRate(rt, starts)
 	})
+}
+
+// A clock that jumps back costs no more than the usual pause.
+func TestClockSetBackDoesNotHoldAStart(t *testing.T) {
+	m := supervise.Meter{Deaths: 12}
+	for range supervise.RateStarts {
+		m.Starts = append(m.Starts, time.Unix(2e9, 0))
+	}
+	d := crashed(1, 0)
+	d.At = time.Unix(1e9, 0)
+	if got := supervise.Decide(d, m, time.Second, almost); got.Delay > time.Second {
+		t.Errorf("waits %s", got.Delay)
+	}
+	d.At = time.Unix(2e9, 0)
+	if got := supervise.Decide(d, m, time.Second, almost); got.Delay != minute {
+		t.Errorf("ten starts just now, and the next after %s", got.Delay)
+	}
 }
 
 func checkRate(rt *rapid.T, starts []time.Duration) {
@@ -158,7 +190,7 @@ func checkRate(rt *rapid.T, starts []time.Duration) {
 // Whatever happened before, each rule holds for itself.
 func TestRulesHoldInAnyHistory(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		short := 0
+		m := supervise.Meter{}
 		for n := range rapid.IntRange(1, 60).Draw(rt, "deaths") {
 			d := supervise.Death{
 				Code:     rapid.SampledFrom([]int{0, 1, 75, 78, 126}).Draw(rt, "code"),
@@ -166,19 +198,19 @@ func TestRulesHoldInAnyHistory(t *testing.T) {
 				ReadyFor: time.Duration(rapid.SampledFrom([]int{0, 1, 59, 60, 3600}).Draw(rt, "ready for")) * time.Second,
 				Asked:    rapid.Bool().Draw(rt, "asked"),
 			}
-			got := supervise.Decide(d, short, minute, rapid.Float64Range(0, almost).Draw(rt, "jitter"))
+			got := supervise.Decide(d, m, minute, rapid.Float64Range(0, almost).Draw(rt, "jitter"))
 			wrongConfig := d.Signal == 0 && d.Code == 78
 			switch {
 			case wrongConfig != (got.Action == supervise.Park):
 				rt.Fatalf("death %d: %+v: %s", n, d, got.Action)
-			case (d.Asked || wrongConfig) && got.Short != short:
-				rt.Fatalf("death %d: %+v counts: %d after %d", n, d, got.Short, short)
-			case !d.Asked && !wrongConfig && d.ReadyFor >= supervise.GoodRun && (got.Short != 0 || got.Action != supervise.RestartNow):
-				rt.Fatalf("death %d: a good run left %d deaths and %s", n, got.Short, got.Action)
-			case !d.Asked && !wrongConfig && d.ReadyFor < supervise.GoodRun && got.Short != short+1:
+			case (d.Asked || wrongConfig) && got.Meter.Deaths != m.Deaths:
+				rt.Fatalf("death %d: %+v counts: %d after %d", n, d, got.Meter.Deaths, m.Deaths)
+			case !d.Asked && !wrongConfig && d.ReadyFor >= supervise.GoodRun && (got.Meter.Deaths != 0 || got.Action != supervise.RestartNow):
+				rt.Fatalf("death %d: a good run left %d deaths and %s", n, got.Meter.Deaths, got.Action)
+			case !d.Asked && !wrongConfig && d.ReadyFor < supervise.GoodRun && got.Meter.Deaths != m.Deaths+1:
 				rt.Fatalf("death %d: %+v does not count", n, d)
 			}
-			short = got.Short
+			m = got.Meter
 		}
 	})
 }
@@ -187,6 +219,8 @@ func TestDescribe(t *testing.T) {
 	for want, d := range map[string]supervise.Death{
 		"killed by signal KILL":                    {Signal: syscall.SIGKILL},
 		"killed by signal 34":                      {Signal: 34},
+		"killed by the kernel: out of memory":      {Signal: syscall.SIGKILL, NoMemory: true},
+		"killed by signal TERM":                    {Signal: syscall.SIGTERM, NoMemory: true},
 		"exit code 78: the configuration is wrong": {Code: 78},
 		"exit code 75: asked to be restarted":      {Code: 75},
 		"exit code 0":                              {},

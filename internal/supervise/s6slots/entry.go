@@ -52,6 +52,14 @@ type Entry struct {
 	Binary  string // hermes itself
 	Stdout  io.Writer
 	Exec    func(path string, argv, env []string) error // never returns on success
+	Cgroups string                                      // where the control groups are; default proc.CgroupRoot
+}
+
+func (e Entry) cgroups() string {
+	if e.Cgroups == "" {
+		return proc.CgroupRoot
+	}
+	return e.Cgroups
 }
 
 // Run is what s6-supervise executes as `run NAME`: it serves the pause that
@@ -68,7 +76,7 @@ func (e Entry) Run(ctx context.Context) error {
 	if err := e.endLeftovers(ctx, spec); err != nil {
 		return err
 	}
-	if err := e.recordRun(); err != nil {
+	if err := e.recordRun(spec); err != nil {
 		return err
 	}
 	if spec.Kind == supervise.KindService {
@@ -145,13 +153,19 @@ func (e Entry) servePause(ctx context.Context) error {
 
 // recordRun notes who this run is: exec keeps the pid, and s6-supervise made
 // it the leader of a session.
-func (e Entry) recordRun() error {
+func (e Entry) recordRun(spec supervise.Spec) error {
 	self, err := proc.Read(os.Getpid())
 	if err != nil {
 		return err
 	}
 	r := readRecord(e.Dir)
-	r.Started, r.PID, r.Ticks = time.Now(), 0, 0
+	if r.Started.IsZero() && r.Meter.Deaths == 0 { // the first run in this tree: what the last container knew
+		r.Meter = storedMeter(spec)
+	}
+	r.Started, r.PID, r.Ticks, r.OOMKills = time.Now(), 0, 0, nil
+	if kills, ok := proc.OOMKills(e.cgroups()); ok {
+		r.OOMKills = &kills
+	}
 	if self.Session == self.PID { // else the session holds others too
 		r.PID, r.Ticks = self.PID, self.Start
 	}

@@ -88,8 +88,15 @@ func (e Entry) death(status s6.Status, now time.Time) (supervise.Death, error) {
 	}
 	// While finish runs the ready flag is gone already; the stamp is this
 	// run's if it is younger than the run.
-	if started := readRecord(e.Dir).Started; !started.IsZero() && status.ReadySince.After(started) {
+	r := readRecord(e.Dir)
+	if !r.Started.IsZero() && status.ReadySince.After(r.Started) {
 		d.ReadyFor = now.Sub(status.ReadySince)
+	}
+	if !r.Started.IsZero() && r.Until == nil { // killed in the pause it has not begun
+		d.Lived = now.Sub(r.Started)
+	}
+	if kills, ok := proc.OOMKills(e.cgroups()); ok && r.OOMKills != nil {
+		d.NoMemory = kills > *r.OOMKills
 	}
 	_, wasAsked := takeAsked(e.Dir)
 	d.Asked = wasAsked || !status.WantUp
@@ -146,8 +153,8 @@ func (e Entry) settle(spec supervise.Spec, d supervise.Death, wantUp bool) error
 	if !wantUp {
 		return r.cleared().write(e.Dir)
 	}
-	decision := supervise.Decide(d, r.Short, spec.BackoffMax, rand.Float64())
-	r.Short, r.State, r.Until, r.Reason, r.At = decision.Short, "", nil, decision.Reason, d.At
+	decision := supervise.Decide(d, r.Meter, spec.BackoffMax, rand.Float64())
+	r.Meter, r.State, r.Until, r.Reason, r.At = decision.Meter, "", nil, decision.Reason, d.At
 	var outcome error
 	switch decision.Action {
 	case supervise.Park:
@@ -157,6 +164,7 @@ func (e Entry) settle(spec supervise.Spec, d supervise.Death, wantUp bool) error
 		r.State, r.Until = supervise.Backoff, after(d.At, decision.Delay)
 	case supervise.Trial:
 		r.State, r.Until = supervise.Parked, after(d.At, decision.Delay)
+		r.Reason += quoted(lastLines(spec))
 	case supervise.RestartNow:
 		r.Reason = ""
 	}
@@ -167,7 +175,18 @@ func (e Entry) settle(spec supervise.Spec, d supervise.Death, wantUp bool) error
 	if err := r.write(e.Dir); err != nil {
 		return err
 	}
+	if !d.Asked {
+		keepMeter(spec, r.Meter)
+	}
 	return outcome
+}
+
+// quoted appends log lines to a reason, on its one line.
+func quoted(lines []string) string {
+	if len(lines) == 0 {
+		return ""
+	}
+	return "; it last logged: " + strings.Join(lines, " | ")
 }
 
 func (r *record) count(d supervise.Death) {

@@ -101,7 +101,7 @@ func TestWrongConfigurationParks(t *testing.T) {
 func TestCrashLoopBacksOffAndStartEndsThePause(t *testing.T) {
 	t.Parallel()
 	tr := started(t, "ready")
-	tr.change(func(r *record) { r.Short = 8 })
+	tr.change(func(r *record) { r.Meter.Deaths = 8 })
 	tr.plan("exit=3")
 	before := time.Now()
 	tr.kill(tr.status().PID)
@@ -123,7 +123,7 @@ func TestCrashLoopBacksOffAndStartEndsThePause(t *testing.T) {
 	if took := time.Since(before); took > 20*time.Second {
 		t.Errorf("start took %s, so it served the pause", took)
 	}
-	if s := tr.service(); s.Until != nil || readRecord(tr.slot()).Short != 0 {
+	if s := tr.service(); s.Until != nil || readRecord(tr.slot()).Meter.Deaths != 0 {
 		t.Errorf("after start: %+v", s)
 	}
 }
@@ -132,7 +132,7 @@ func TestCrashLoopBacksOffAndStartEndsThePause(t *testing.T) {
 func TestStopDuringThePauseKeepsTheLastExit(t *testing.T) {
 	t.Parallel()
 	tr := started(t, "ready")
-	tr.change(func(r *record) { r.Short = 8 })
+	tr.change(func(r *record) { r.Meter.Deaths = 8 })
 	tr.kill(tr.status().PID)
 	tr.eventually("the slot backs off", func() bool { return readRecord(tr.slot()).State == supervise.Backoff && tr.status().Up })
 	if err := tr.m.Stop(tr.ctx(), tr.spec.Name, true); err != nil {
@@ -203,7 +203,7 @@ func TestCrashLoop(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "exit code 3; it is tried again") {
 		t.Errorf("start: %v", err)
 	}
-	tr.eventually("three deaths", func() bool { return readRecord(tr.slot()).Short >= 3 })
+	tr.eventually("three deaths", func() bool { return readRecord(tr.slot()).Meter.Deaths >= 3 })
 	s := tr.service()
 	if s.Restarts < 3 || *s.LastExit.Code != 3 || s.LastExit.Asked || s.Want != supervise.WantUp {
 		t.Errorf("in a loop: %+v", s)
@@ -219,7 +219,7 @@ func TestCrashLoop(t *testing.T) {
 func TestTwentyDeathsParkWithATrial(t *testing.T) {
 	t.Parallel()
 	tr := started(t, "ready")
-	tr.change(func(r *record) { r.Short = supervise.ParkAfter - 1 })
+	tr.change(func(r *record) { r.Meter.Deaths = supervise.ParkAfter - 1 })
 	tr.kill(tr.status().PID)
 	tr.eventually("the slot is parked", func() bool { return readRecord(tr.slot()).State == supervise.Parked })
 	s := tr.service()
@@ -237,7 +237,7 @@ func TestTrialComesWhenItIsTime(t *testing.T) {
 	tr := newTree(t, "ready")
 	tr.ensure()
 	soon := time.Now().Add(time.Second)
-	tr.change(func(r *record) { r.State, r.Until, r.Short = supervise.Parked, &soon, 25 })
+	tr.change(func(r *record) { r.State, r.Until, r.Meter.Deaths = supervise.Parked, &soon, 25 })
 	if err := s6.Send(tr.slot(), s6.Up); err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +245,7 @@ func TestTrialComesWhenItIsTime(t *testing.T) {
 	if time.Now().Before(soon) {
 		t.Error("the trial came too early")
 	}
-	if r := readRecord(tr.slot()); r.State != "" || r.Short != 25 {
+	if r := readRecord(tr.slot()); r.State != "" || r.Meter.Deaths != 25 {
 		t.Errorf("on trial: %+v", r)
 	}
 }
@@ -281,7 +281,7 @@ func TestRestart(t *testing.T) {
 	if !tr.status().Serving() || tr.status().PID == pid || s.RequestedRestarts != 1 || s.Restarts != 0 || !s.LastExit.Asked {
 		t.Errorf("restarted: %+v", s)
 	}
-	if r := readRecord(tr.slot()); r.Short != 0 || r.State != "" {
+	if r := readRecord(tr.slot()); r.Meter.Deaths != 0 || r.State != "" {
 		t.Errorf("an asked restart counts: %+v", r)
 	}
 	// What was asked for is used up: the next death is an accident again.

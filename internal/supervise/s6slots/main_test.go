@@ -49,6 +49,9 @@ func enter(name string) error {
 	if e.Binary, err = os.Executable(); err != nil {
 		return err
 	}
+	if spec, err := ReadSpec(dir); err == nil && exists(filepath.Join(spec.Home, "cgroup")) {
+		e.Cgroups = filepath.Join(spec.Home, "cgroup")
+	}
 	switch {
 	case name == "finish":
 		return e.Finish(context.Background())
@@ -134,8 +137,13 @@ type tree struct {
 
 func newTree(t *testing.T, plan string) *tree {
 	t.Helper()
-	base := t.TempDir()
-	tr := &tree{t: t, dir: rundir.Dir(filepath.Join(base, "run")), home: filepath.Join(base, "home")}
+	return newTreeOn(t, filepath.Join(t.TempDir(), "home"), plan)
+}
+
+// newTreeOn is a new container on the volume home.
+func newTreeOn(t *testing.T, home, plan string) *tree {
+	t.Helper()
+	tr := &tree{t: t, dir: rundir.Dir(filepath.Join(t.TempDir(), "run")), home: home}
 	for _, dir := range []string{string(tr.dir.Scan()), tr.dir.Hermes(), tr.home} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)

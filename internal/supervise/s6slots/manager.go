@@ -10,6 +10,7 @@ import (
 
 	"github.com/hermesgw/hermes/internal/control"
 	"github.com/hermesgw/hermes/internal/exitcode"
+	"github.com/hermesgw/hermes/internal/intent"
 	"github.com/hermesgw/hermes/internal/rundir"
 	"github.com/hermesgw/hermes/internal/s6"
 	"github.com/hermesgw/hermes/internal/supervise"
@@ -75,7 +76,9 @@ func awaitSupervisor(ctx context.Context, dir string) error {
 }
 
 // Up asks s6 to run the slot, without waiting for ready. It ends a pause or a
-// parking. Being up already is success.
+// parking and clears the meter, unless it is the main program's doing: each
+// start of a container would forgive all, and a loop would have no end. Being
+// up already is success.
 func (m *Manager) Up(name string) error {
 	if m.Dir.Stopping() {
 		return fmt.Errorf("cannot start %q: %w", name, supervise.ErrStopping)
@@ -86,8 +89,10 @@ func (m *Manager) Up(name string) error {
 	if st, err := s6.ReadStatus(dir); err != nil || st.Stopped() {
 		_, _ = takeAsked(dir)
 	}
-	if err := forgetPause(dir); err != nil {
-		return fmt.Errorf("cannot start %q: %w", name, err)
+	if m.By != intent.ByMainProgram {
+		if err := forgive(dir); err != nil {
+			return fmt.Errorf("cannot start %q: %w", name, err)
+		}
 	}
 	return s6.Send(dir, s6.UpStored)
 }
@@ -155,6 +160,17 @@ func (m *Manager) prepareStop(dir string, status s6.Status) error {
 // forgetPause takes a pause or a parking out of the record.
 func forgetPause(dir string) error {
 	if r := readRecord(dir); r.State != "" {
+		return r.cleared().write(dir)
+	}
+	return nil
+}
+
+// forgive is forgetPause, and no earlier death counts any more.
+func forgive(dir string) error {
+	if spec, err := ReadSpec(dir); err == nil {
+		keepMeter(spec, supervise.Meter{})
+	}
+	if r := readRecord(dir); r.State != "" || r.Meter.Deaths > 0 {
 		return r.cleared().write(dir)
 	}
 	return nil

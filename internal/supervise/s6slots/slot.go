@@ -142,11 +142,12 @@ type record struct {
 	State             supervise.State `json:"state"` // backoff, parked, or "" when s6 says it all
 	Until             *time.Time      `json:"until"`
 	Reason            string          `json:"reason"`
-	At                time.Time       `json:"at"`      // when State was set
-	Started           time.Time       `json:"started"` // when the present run began, pause excluded
-	PID               int             `json:"pid"`     // of the present run, leader of its session
-	Ticks             uint64          `json:"ticks"`   // its start time (proc.Process.Start)
-	Short             int             `json:"short"`   // unrequested deaths in a row without a good run
+	At                time.Time       `json:"at"`                  // when State was set
+	Started           time.Time       `json:"started"`             // when the present run began, pause excluded
+	PID               int             `json:"pid"`                 // of the present run, leader of its session
+	Ticks             uint64          `json:"ticks"`               // its start time (proc.Process.Start)
+	Meter             supervise.Meter `json:"meter"`               // the crash meter; a copy is on the volume
+	OOMKills          *uint64         `json:"oom_kills,omitempty"` // in the container when the present run began, nil: not to be seen
 	Restarts          int             `json:"restarts"`
 	RequestedRestarts int             `json:"requested_restarts"`
 	LastExit          *supervise.Exit `json:"last_exit"`
@@ -173,7 +174,7 @@ func (r record) write(dir string) error {
 
 // cleared ends a pause or a parking and forgives the deaths that led to it.
 func (r record) cleared() record {
-	r.State, r.Until, r.Reason, r.Short = "", nil, "", 0
+	r.State, r.Until, r.Reason, r.Meter = "", nil, "", supervise.Meter{}
 	return r
 }
 

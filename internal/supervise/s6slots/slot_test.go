@@ -109,7 +109,7 @@ func TestDamagedRecord(t *testing.T) {
 	for _, text := range []string{"", "{", `{"short":"many"}`, "null", "\x00"} {
 		dir := t.TempDir()
 		writeFile(t, filepath.Join(dir, recordFile), text, 0o644)
-		if r := readRecord(dir); r.State != "" || r.Short != 0 || r.Until != nil {
+		if r := readRecord(dir); r.State != "" || r.Meter.Deaths != 0 || r.Until != nil {
 			t.Errorf("%q was read as %+v", text, r)
 		}
 	}
@@ -149,8 +149,8 @@ func TestDeath(t *testing.T) {
 		"signal":         {args: []string{"256", "9", "x"}, wantUp: true, want: supervise.Death{Signal: syscall.SIGKILL}},
 		"asked":          {args: []string{"0", "0", "x"}, wantUp: true, asked: true, want: supervise.Death{Asked: true}},
 		"wanted down":    {args: []string{"0", "0", "x"}, want: supervise.Death{Asked: true}},
-		"ready":          {args: []string{"1", "0", "x"}, wantUp: true, started: now.Add(-2 * time.Minute), ready: now.Add(-time.Minute), want: supervise.Death{Code: 1, ReadyFor: time.Minute}},
-		"ready long ago": {args: []string{"1", "0", "x"}, wantUp: true, started: now.Add(-time.Second), ready: now.Add(-time.Hour), want: supervise.Death{Code: 1}},
+		"ready":          {args: []string{"1", "0", "x"}, wantUp: true, started: now.Add(-2 * time.Minute), ready: now.Add(-time.Minute), want: supervise.Death{Code: 1, Lived: 2 * time.Minute, ReadyFor: time.Minute}},
+		"ready long ago": {args: []string{"1", "0", "x"}, wantUp: true, started: now.Add(-time.Second), ready: now.Add(-time.Hour), want: supervise.Death{Code: 1, Lived: time.Second}},
 		"never started":  {args: []string{"1", "0", "x"}, wantUp: true, ready: now.Add(-time.Hour), want: supervise.Death{Code: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
