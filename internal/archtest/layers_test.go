@@ -27,7 +27,7 @@ var layers = []struct {
 	}},
 	{"vocabulary", []string{
 		"internal/chat", "internal/supervise", "internal/profile", "internal/intent", "internal/meter", "internal/config",
-		"internal/access", "internal/runmode", "internal/rundir", "internal/control",
+		"internal/access", "internal/runmode", "internal/rundir", "internal/control", "internal/slotlog",
 	}},
 	{"protocols", []string{"internal/s6", "internal/s6/s6test", "internal/proc", "internal/lease"}},
 	{"foundation", []string{

@@ -284,7 +284,8 @@ func (e Entry) Log() error {
 	if err != nil {
 		return exitcode.With(exitcode.NotFound, fmt.Errorf("cannot find s6-log: %w", err))
 	}
-	return e.Exec(path, append([]string{"s6-log"}, logScript(spec)...), e.Environ)
+	// Stamps are local time, which one hour a year is ambiguous: local is UTC.
+	return e.Exec(path, append([]string{"s6-log"}, logScript(spec)...), setEnv(e.Environ, "TZ=UTC0"))
 }
 
 // logScript is s6-log's: prefixed lines to stdout and, where there is room for
