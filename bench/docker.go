@@ -72,7 +72,7 @@ func (d docker) buildPeers(ctx context.Context, image string) (string, error) {
 	return name, err
 }
 
-// sweep removes every container and, but for those named keep, every image of
+// sweep removes every container, every volume and, but for those named keep, every image of
 // this run. It works on after Ctrl-C, and twice, for a docker run that was
 // interrupted may leave a container a moment later.
 func (d docker) sweep(ctx context.Context, keepImage bool) error {
@@ -83,6 +83,8 @@ func (d docker) sweep(ctx context.Context, keepImage bool) error {
 		ids, err := d.out(ctx, "ps", "-aq", "--filter", "label="+d.labelled())
 		errs = append(errs, err, d.removeAll(ctx, []string{"rm", "-fv"}, ids))
 	}
+	volumes, err := d.out(ctx, "volume", "ls", "-q", "--filter", "label="+d.labelled())
+	errs = append(errs, err, d.removeAll(ctx, []string{"volume", "rm", "-f"}, volumes))
 	if keepImage {
 		return errors.Join(errs...)
 	}

@@ -174,7 +174,8 @@ type job struct {
 func jobs() []job {
 	return []job{
 		oneShotJob(), stopJob(), restartJob(), startJob(),
-		memoryJob(), statusJob(), slotsJob(), statusesJob(), sizeJob(),
+		memoryJob(), statusJob(), slotsJob(), statusesJob(),
+		fleetJob(), fleetStopJob(), takeoverJob(), filesJob(), sizeJob(),
 	}
 }
 

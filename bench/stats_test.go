@@ -92,3 +92,13 @@ func TestReplaceBlockKeepsTheProse(t *testing.T) {
 		t.Error("a page without marks was accepted")
 	}
 }
+
+func TestReadyStamps(t *testing.T) {
+	logs := "2026-01-01T00:00:02.5Z [b] level=INFO msg=\"gateway ready\" profile=b\n" +
+		"2026-01-01T00:00:01.5Z [a] level=INFO msg=\"gateway ready\" profile=a\n" +
+		"2026-01-01T00:00:03Z [a] level=INFO msg=other\n" + "not a stamp gateway ready\n"
+	stamps := readyStamps(logs)
+	if len(stamps) != 2 || stamps[0].Second() != 1 || stamps[1].Second() != 2 {
+		t.Errorf("%v", stamps)
+	}
+}
