@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -46,7 +45,7 @@ func TestNothingOutlivesAService(t *testing.T) {
 	trials := 0
 	for range rounds {
 		for _, script := range litters {
-			for _, end := range []string{"s6-svc -wD -d", "s6-svc -wr -r", "kill -9"} {
+			for _, end := range []string{"stop", "restart", "kill -9"} {
 				c.litterAndEnd(script, end)
 				trials++
 			}
@@ -59,21 +58,24 @@ func (c *container) litterAndEnd(script, end string) {
 	c.t.Helper()
 	token := fmt.Sprintf("9%09d.5", rand.IntN(1_000_000_000))
 	const slot = "/run/service/litterer"
-	c.asService("sh", "-c", fmt.Sprintf("s6-svc -wD -d %s; rm -f /opt/data/litterer; cat >/opt/data/litter <<'END'\n%s\nEND\ns6-svc -u %[1]s",
+	// The wait apart from the command: with -w, s6-svc returns at once where the
+	// service is down already, maybe before it has said "down".
+	c.asService("sh", "-c", fmt.Sprintf("s6-svc -d %s; s6-svwait -D %[1]s; rm -f /opt/data/litterer; cat >/opt/data/litter <<'END'\n%s\nEND\ns6-svc -u %[1]s",
 		slot, strings.ReplaceAll(script, "TOKEN", token)))
-	until(c.t, "the litter of "+script, func() error {
-		if len(c.named(token)) == 0 {
-			return errors.New("there is none")
+	until(c.t, fmt.Sprintf("the litter of %q, to be ended by %q", script, end), func() error {
+		if noted := c.exec("test", "-e", "/opt/data/litterer"); noted.code != 0 || len(c.named(token)) == 0 {
+			return fmt.Errorf("there is none beside\n%s%s", c.table(), c.exec("s6-svstat", slot).both())
 		}
 		return nil
 	})
 	// The next run leaves nothing, so what is found afterwards is the old one's.
 	c.asService("sh", "-c", "echo exit >/opt/data/litter")
-	command := end + " " + slot
-	if end == "kill -9" {
-		command = fmt.Sprintf(`s6-svc -o %s; pid=$(cat /opt/data/litterer); kill -9 "$pid"; s6-svwait -D %[1]s`, slot)
-	}
-	c.asService("sh", "-c", command)
+	command := map[string]string{
+		"stop":    "s6-svc -d %[1]s; s6-svwait -D %[1]s",
+		"restart": "s6-svc -wr -r %[1]s",
+		"kill -9": `s6-svc -o %[1]s; kill -9 "$(cat /opt/data/litterer)"; s6-svwait -D %[1]s`,
+	}[end]
+	c.asService("sh", "-c", fmt.Sprintf(command, slot))
 	if left := c.named(token); len(left) > 0 {
 		c.t.Errorf("%q, ended by %q, leaves %v", script, end, left)
 	}
