@@ -101,9 +101,9 @@ func TestStartDuringAStopIsRefused(t *testing.T) {
 	parallel(t)
 	c := gateway(t, spec{flags: stubbornService(t, 20)})
 	c.logged("stubborn is up")
-	c.mustExec("hermes", "profile", "create", "late")
 	mustDocker(t, "kill", "-s", "TERM", c.name)
 	c.logged("stubborn got TERM")
+	mustDocker(t, "exec", "-u", "10000", c.name, "mkdir", "-p", "/opt/data/profiles/late")
 	for _, argv := range [][]string{{"-p", "late", "gateway", "start"}, {"gateway", "start"}, {"gateway", "restart"}} {
 		r := c.exec(append([]string{"hermes"}, argv...)...)
 		if r.code != 1 || !strings.Contains(r.stderr, "stopping") || strings.Count(r.stderr, "\n") != 1 {

@@ -247,8 +247,7 @@ func TestProfilesAreNeighbours(t *testing.T) {
 	parallel(t)
 	c := gateway(t, spec{})
 	c.mustExec("hermes", "profile", "create", "work")
-	c.mustExec("sh", "-c", "echo API_SERVER_PORT=8643 >>/opt/data/profiles/work/.env")
-	c.mustExec("hermes", "-p", "work", "gateway", "start")
+	c.mustExec("hermes", "-p", "work", "gateway", "start") // on a port of its own
 	c.waitState("gateway-work", "ready")
 	before := c.waitState("gateway-default", "ready")
 	c.mustExec("hermes", "-p", "work", "gateway", "restart")

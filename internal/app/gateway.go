@@ -58,6 +58,9 @@ type GatewayOptions struct {
 	// StopTimeout is the whole stop budget. Default: the setting
 	// HERMES_STOP_TIMEOUT.
 	StopTimeout time.Duration
+	// AssignPort returns the API's port where no setting gives one; it is called
+	// with the lease held. Default: the setting's default.
+	AssignPort func(context.Context) (int, error)
 	// Ready is called once, when the gateway serves. Default: nothing.
 	Ready func()
 	Log   *slog.Logger // default: discards
@@ -147,8 +150,8 @@ func (p *gatewayProcess) build(ctx context.Context) error {
 	if err != nil {
 		return exitcode.With(exitcode.Config, err)
 	}
-	api := p.o.Config.API()
-	if api.Key, err = p.apiKey(api); err != nil {
+	api, err := p.api(ctx)
+	if err != nil {
 		return err
 	}
 	g, err := gateway.New(gateway.Options{
@@ -177,6 +180,19 @@ func newModel(m config.Model) (chat.Model, error) {
 	default:
 		return nil, fmt.Errorf("there is no model provider %q; use offline or openai", m.Provider)
 	}
+}
+
+// api is where the API listens, with the port and the key that had to be made.
+func (p *gatewayProcess) api(ctx context.Context) (api config.APIServer, err error) {
+	api = p.o.Config.API()
+	if p.o.AssignPort != nil && p.o.Config.Source("api_server.port").Kind == config.FromDefault {
+		if api.Port, err = p.o.AssignPort(ctx); err != nil {
+			return api, err
+		}
+		p.o.Log.Info("API port assigned", "port", api.Port, "file", filepath.Join(p.o.Profile.Home, ".env"))
+	}
+	api.Key, err = p.apiKey(api)
+	return api, err
 }
 
 // apiKey makes sure that an API beyond loopback has a key.

@@ -19,7 +19,7 @@ func Write(path string, data []byte, mode os.FileMode) error {
 	if err := replace(path, data, mode, (*os.File).Sync); err != nil {
 		return err
 	}
-	syncDir(filepath.Dir(path))
+	SyncDir(filepath.Dir(path))
 	return nil
 }
 
@@ -61,9 +61,9 @@ func fill(f *os.File, data []byte, mode os.FileMode, sync func(*os.File) error) 
 	return f.Close()
 }
 
-// syncDir makes the rename itself survive a power cut. Filesystems that cannot
+// SyncDir makes a rename within dir survive a power cut. Filesystems that cannot
 // sync a directory (some network ones) lose only that last guarantee.
-func syncDir(dir string) {
+func SyncDir(dir string) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return

@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"sort"
 	"text/tabwriter"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/hermesgw/hermes/internal/buildinfo"
 	"github.com/hermesgw/hermes/internal/config"
-	"github.com/hermesgw/hermes/internal/profile"
 )
 
 // versionReport is what `hermes version -o json` prints.
@@ -76,11 +74,11 @@ func newConfigShow(o *options) *cobra.Command {
 		Use: "show", Short: "Show every setting, and where it came from", Args: exactly(0, ""),
 		Example: "  hermes config show --sources\n  hermes -p work config show -o json",
 		RunE: func(*cobra.Command, []string) error {
-			_, p, err := o.target()
+			s, p, err := o.interactive()
 			if err != nil {
 				return err
 			}
-			cfg, err := config.Load(config.Options{Home: p.Home, Lookup: os.LookupEnv})
+			cfg, err := config.Load(config.Options{Home: p.Home, Lookup: s.LookupFor(p)})
 			if err != nil {
 				return err
 			}
@@ -126,75 +124,4 @@ func printSettings(w io.Writer, rows []settingRow, sources bool) error {
 		}
 	}
 	return tab.Flush()
-}
-
-func newProfile(o *options) *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "profile", Short: "List and create profiles",
-		Example: "  hermes profile create work", RunE: group, Args: cobra.ArbitraryArgs,
-	}
-	cmd.AddCommand(newProfileList(o), newProfileCreate(o))
-	return cmd
-}
-
-// profileRow is one row of `hermes profile list`.
-type profileRow struct {
-	Name string `json:"name"`
-	Home string `json:"home"`
-}
-
-func newProfileList(o *options) *cobra.Command {
-	var format string
-	cmd := &cobra.Command{
-		Use: "list", Short: "List the profiles and their homes", Args: exactly(0, ""),
-		Example: "  hermes profile list\n  hermes profile list -o json",
-		RunE: func(*cobra.Command, []string) error {
-			s, err := o.supervision()
-			if err != nil {
-				return err
-			}
-			profiles, err := profile.List(s.Home)
-			if err != nil {
-				return err
-			}
-			var rows []profileRow
-			for _, p := range profiles {
-				rows = append(rows, profileRow(p))
-			}
-			return printAs(o.out, format, rows, func(w io.Writer) error {
-				tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-				for _, r := range rows {
-					fmt.Fprintf(tab, "%s\t%s\n", r.Name, r.Home)
-				}
-				return tab.Flush()
-			})
-		},
-	}
-	addOutput(cmd, &format)
-	return cmd
-}
-
-func newProfileCreate(o *options) *cobra.Command {
-	return &cobra.Command{
-		Use: "create NAME", Short: "Create a profile: a home of its own below the data directory",
-		Example: "  hermes profile create work && hermes -p work gateway start",
-		Args:    exactly(1, "one NAME"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			s, err := o.supervision()
-			if err != nil {
-				return err
-			}
-			var p profile.Profile
-			err = s.OnVolume(func() (err error) {
-				p, err = profile.Create(s.Home, args[0])
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(o.out, "created profile %q in %s; give it a port of its own (API_SERVER_PORT in %s/.env), then: hermes -p %s gateway start\n",
-				p.Name, p.Home, p.Home, p.Name)
-			return nil
-		},
-	}
 }

@@ -36,7 +36,7 @@ standard input is one.`,
 		Example: "  hermes chat \"what is the time?\"\n  hermes -p work chat --session notes \"go on\"\n  echo hello | hermes chat",
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, p, err := o.target()
+			s, p, err := o.interactive()
 			if err != nil {
 				return err
 			}

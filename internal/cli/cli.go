@@ -228,6 +228,27 @@ func (o *options) target() (*app.Supervision, profile.Profile, error) {
 	return s, p, err
 }
 
+// interactive is target for a command that only looks or talks: without -p it
+// means the profile that `profile use` chose.
+func (o *options) interactive() (*app.Supervision, profile.Profile, error) {
+	if o.profile != "" {
+		return o.target()
+	}
+	s, err := o.supervision()
+	if err != nil {
+		return nil, profile.Profile{}, err
+	}
+	name, err := profile.InUse(s.Home)
+	if err != nil {
+		return nil, profile.Profile{}, err
+	}
+	p, err := profile.Find(s.Home, name)
+	if err != nil {
+		err = exitcode.With(exitcode.NoSuch, fmt.Errorf("%w (profile %q is in use); choose another with: hermes profile use default", err, name))
+	}
+	return s, p, err
+}
+
 func completeProfiles(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	s, err := app.FindSupervision(os.LookupEnv)
 	if err != nil {

@@ -132,7 +132,7 @@ func (r *runOptions) foreground(ctx context.Context, s *app.Supervision, p profi
 	}
 	return app.RunGateway(ctx, app.GatewayOptions{
 		Profile: p, RunDir: string(s.Found.Dir), Supervised: inSlot, Replace: r.replace,
-		Config: cfg, Ready: notify, Log: log,
+		Config: cfg, AssignPort: s.PortAssigner(p), Ready: notify, Log: log,
 	})
 }
 
@@ -228,6 +228,7 @@ func (so *slotOptions) run(ctx context.Context, done string, act slotAction) err
 	if err != nil {
 		return err
 	}
+	so.sayNotInUse(s, p)
 	m, err := s.Manager("cli")
 	if err != nil {
 		return err
@@ -258,6 +259,18 @@ func (so *slotOptions) run(ctx context.Context, done string, act slotAction) err
 		return exitcode.Silent(exitcode.Failed)
 	}
 	return errors.Join(errs...)
+}
+
+// sayNotInUse says which gateway is meant where `profile use` chose another:
+// what starts or stops something goes by -p alone, so that a script does the
+// same whatever somebody looks at.
+func (so *slotOptions) sayNotInUse(s *app.Supervision, p profile.Profile) {
+	inUse, err := profile.InUse(s.Home)
+	if so.all || so.profile != "" || err != nil || inUse == p.Name {
+		return
+	}
+	fmt.Fprintf(so.err, "hermes: this is about %s: start, stop and restart go by -p alone, not by profile use (%s)\n",
+		supervise.GatewayName(p.Name), inUse)
 }
 
 func newDashboard(o *options) *cobra.Command {

@@ -78,7 +78,7 @@ func (l *logOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s, p, err := l.target()
+	s, p, err := l.interactive()
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +20,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hermesgw/hermes/internal/control"
+	"github.com/hermesgw/hermes/internal/rundir"
+	"github.com/hermesgw/hermes/internal/s6/s6test"
+	"github.com/hermesgw/hermes/internal/store"
 	"github.com/hermesgw/hermes/internal/supervise"
+	"github.com/hermesgw/hermes/internal/testenv"
 )
 
 // scriptPatience is how long a script waits for what takes milliseconds.
@@ -32,6 +37,9 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"hermes": func() { os.Exit(Main(os.Args)) },
 		"http":   func() { os.Exit(httpProgram(os.Args[1:])) },
+		// What a slot's links call: see TestScriptsInATree.
+		"run":    func() { os.Exit(Main(os.Args)) },
+		"finish": func() { os.Exit(Main(os.Args)) },
 	})
 }
 
@@ -39,13 +47,60 @@ func TestMain(m *testing.M) {
 // its own, and the real program.
 func TestScripts(t *testing.T) {
 	scripts, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(scripts) < 12 {
-		t.Fatalf("found %d scripts in testdata (%v), there were 12 and more", len(scripts), err)
+	if err != nil || len(scripts) < 14 {
+		t.Fatalf("found %d scripts in testdata (%v), there were 14 and more", len(scripts), err)
 	}
-	testscript.Run(t, testscript.Params{
-		Dir:      "testdata",
+	p := params(t, nil)
+	p.Dir = "testdata"
+	testscript.Run(t, p)
+}
+
+// TestScriptsInATree runs scripts as a user beside a live tree: a real
+// s6-svscan in the run directory, with the mark that a boot leaves.
+func TestScriptsInATree(t *testing.T) {
+	testenv.Need(t, "s6")
+	scripts, err := filepath.Glob("testdata/tree/*.txtar")
+	if err != nil || len(scripts) < 1 {
+		t.Fatalf("found %d scripts in testdata/tree (%v)", len(scripts), err)
+	}
+	for _, script := range scripts {
+		t.Run(strings.TrimSuffix(filepath.Base(script), ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			base := t.TempDir()
+			run, home := rundir.Dir(filepath.Join(base, "run")), filepath.Join(base, "home")
+			for _, dir := range []string{string(run.Scan()), run.Hermes(), home} {
+				if err := os.MkdirAll(dir, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := run.WriteMark(rundir.Mark{
+				Schema: rundir.MarkSchema, BootID: "test", Home: home, UID: os.Getuid(), Profile: "default", Started: time.Now(),
+			}); err != nil {
+				t.Fatal(err)
+			}
+			p := params(t, func(e *testscript.Env) error {
+				e.Setenv("HERMES_HOME", home)
+				e.Setenv("HERMES_RUN_DIR", string(run))
+				e.Setenv("API_SERVER_PORT", "") // a slot's environment is the tree's
+				if err := os.Symlink(home, filepath.Join(e.WorkDir, "home")); err != nil {
+					return err
+				}
+				return os.Symlink(string(run.Scan()), filepath.Join(e.WorkDir, "service"))
+			})
+			p.Files = []string{script}
+			s6test.StartIn(t, string(run.Scan()))
+			testscript.Run(t, p)
+		})
+	}
+}
+
+// params are those of every script; setup, if any, has the last word.
+func params(t *testing.T, setup func(*testscript.Env) error) testscript.Params {
+	t.Helper()
+	return testscript.Params{
 		Deadline: time.Now().Add(scriptLimit),
 		Setup: func(e *testscript.Env) error {
+			e.Setenv("LONG", strings.Repeat("a", 65)) // a name one letter too long
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("HERMES_HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("HERMES_RUN_DIR", filepath.Join(e.WorkDir, "run"))
@@ -53,7 +108,10 @@ func TestScripts(t *testing.T) {
 			// The race detector's second of sleep at exit is for goroutines of a
 			// process that lives on; here it would be paid by every command.
 			e.Setenv("GORACE", "atexit_sleep_ms=0")
-			return nil
+			if setup == nil {
+				return nil
+			}
+			return setup(e)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":       exits,
@@ -61,8 +119,25 @@ func TestScripts(t *testing.T) {
 			"await-text":  awaitText,
 			"mode":        mode,
 			"signal":      signalProcess,
+			"future-db":   futureDatabase,
 		},
-	})
+	}
+}
+
+// future-db FILE makes FILE a database that a newer hermes has written.
+func futureDatabase(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: future-db FILE")
+	}
+	path := ts.MkAbs(args[0])
+	s, err := store.Open(context.Background(), path)
+	ts.Check(err)
+	ts.Check(s.Close())
+	db, err := sql.Open("sqlite", path) // store's driver
+	ts.Check(err)
+	defer db.Close()
+	_, err = db.Exec(`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, 1)`)
+	ts.Check(err)
 }
 
 // exits CODE PROGRAM [ARG...] runs a program that must end with CODE.

@@ -45,7 +45,7 @@ its reason, pid, memory, platforms. --all shows every slot: other profiles, the
 dashboard and services of your own. Exits 0 whenever it could tell.`,
 		Example: "  hermes gateway status\n  hermes gateway status --all -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, p, err := o.target()
+			s, p, err := o.interactive()
 			if err != nil {
 				return err
 			}

@@ -382,6 +382,59 @@ func TestEnsureAPIKeyKeepsALink(t *testing.T) {
 	}
 }
 
+func TestEnsureAPIPort(t *testing.T) {
+	taken := func(port int) bool { return port < 8650 }
+	for name, c := range map[string]struct {
+		files map[string]string
+		want  int
+		env   string // .env afterwards
+	}{
+		"none":        {nil, 8650, "API_SERVER_PORT=8650\n"},
+		"kept lines":  {map[string]string{".env": "A=1"}, 8650, "A=1\nAPI_SERVER_PORT=8650\n"},
+		"empty":       {map[string]string{".env": "API_SERVER_PORT=\n"}, 8650, "API_SERVER_PORT=\nAPI_SERVER_PORT=8650\n"},
+		".env":        {map[string]string{".env": "API_SERVER_PORT=7\n"}, 7, "API_SERVER_PORT=7\n"},
+		"any port":    {map[string]string{".env": "API_SERVER_PORT=0\n"}, 0, "API_SERVER_PORT=0\n"},
+		"config.yaml": {map[string]string{"config.yaml": "api_server: {port: 8643}"}, 8643, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := home(t, c.files)
+			for range 2 { // what is assigned is kept
+				if got, err := config.EnsureAPIPort(dir, taken); got != c.want || err != nil {
+					t.Errorf("port %d, %v; want %d", got, err, c.want)
+				}
+			}
+			if data, _ := os.ReadFile(filepath.Join(dir, ".env")); string(data) != c.env {
+				t.Errorf(".env is %q, want %q", data, c.env)
+			}
+		})
+	}
+	if _, err := config.EnsureAPIPort(t.TempDir(), func(int) bool { return true }); exitcode.Of(err) != exitcode.Config {
+		t.Errorf("with every port taken: %v", err)
+	}
+	if _, err := config.EnsureAPIPort(home(t, map[string]string{".env": "oops\n"}), taken); exitcode.Of(err) != exitcode.Config {
+		t.Errorf("with a broken .env: %v", err)
+	}
+}
+
+func TestClaimedPorts(t *testing.T) {
+	for name, c := range map[string]struct {
+		files map[string]string
+		want  []int
+	}{
+		"nothing":      {nil, nil},
+		"both files":   {map[string]string{".env": "HERMES_DASHBOARD_PORT=1\nAPI_SERVER_PORT=2\n", "config.yaml": "api_server: {port: 3}"}, []int{1, 2, 3}},
+		"one broken":   {map[string]string{".env": "oops", "config.yaml": "api_server: {port: 3}"}, []int{3}},
+		"any, no port": {map[string]string{".env": "API_SERVER_PORT=0\nHERMES_DASHBOARD_PORT=x\n"}, nil},
+	} {
+		if got := config.ClaimedPorts(home(t, c.files)); !slices.Equal(slices.Sorted(slices.Values(got)), c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+	if got := config.DefaultPorts(); !slices.Contains(got, 8642) || !slices.Contains(got, 9119) {
+		t.Errorf("the ports of the defaults are %v", got)
+	}
+}
+
 // The table has no two rows of one name, and every row can be documented.
 func TestTable(t *testing.T) {
 	seen := map[string]bool{}

@@ -35,6 +35,9 @@ const FileName = "gateway.lock"
 // which a standby must have taken over.
 const RetryEvery = 250 * time.Millisecond
 
+// lockRetry is how often Lock tries again: the work it waits for takes milliseconds.
+const lockRetry = 20 * time.Millisecond
+
 // maxHolder bounds what is read back from the file; a holder is some 200 bytes.
 const maxHolder = 4096
 
@@ -76,6 +79,43 @@ type Lease struct {
 // to an open file, so the second is refused like a stranger.
 func TryAcquire(home string, self Holder) (*Lease, error) {
 	path := filepath.Join(home, FileName)
+	f, err := take(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := write(f, self); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("cannot write the holder into %q: %w", path, err)
+	}
+	return &Lease{file: f}, nil
+}
+
+// Lock takes the lock on the file at path, which is made if it is missing, and
+// writes nothing into it. It tries every lockRetry until ctx ends, and then says
+// who has it as *HeldError. It is for a short piece of work that two commands
+// must not do at once, not for a profile: that is TryAcquire's.
+func Lock(ctx context.Context, path string) (*Lease, error) {
+	tick := time.NewTicker(lockRetry)
+	defer tick.Stop()
+	for {
+		f, err := take(path)
+		var held *HeldError
+		switch {
+		case err == nil:
+			return &Lease{file: f}, nil
+		case !errors.As(err, &held):
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-tick.C:
+		}
+	}
+}
+
+// take opens and locks path, or fails at once.
+func take(path string) (*os.File, error) {
 	// Go opens close-on-exec: a child that outlives us must not keep the lock.
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -85,11 +125,7 @@ func TryAcquire(home string, self Holder) (*Lease, error) {
 		defer f.Close()
 		return nil, explain(f, err)
 	}
-	if err := write(f, self); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("cannot write the holder into %q: %w", path, err)
-	}
-	return &Lease{file: f}, nil
+	return f, nil
 }
 
 // Acquire takes the lock, trying every RetryEvery until ctx ends. held, when

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,13 +21,18 @@ const holderVar = "LEASE_TEST_HOLD"
 
 func TestMain(m *testing.M) {
 	if home := os.Getenv(holderVar); home != "" {
-		_, err := lease.TryAcquire(home, lease.Holder{Host: "first", PID: os.Getpid(), Since: time.Now()})
+		l, err := lease.TryAcquire(home, lease.Holder{Host: "first", PID: os.Getpid(), Since: time.Now()})
 		if err != nil {
 			os.Stdout.WriteString(err.Error() + "\n")
 			os.Exit(1)
 		}
+		// A process that waits for nothing at all ends as a deadlock.
+		end := make(chan os.Signal, 1)
+		signal.Notify(end, syscall.SIGTERM)
 		os.Stdout.WriteString("held\n")
-		select {}
+		<-end
+		l.Release()
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
@@ -151,5 +158,32 @@ func TestMissingHomeIsAnErrorWithAdvice(t *testing.T) {
 	_, err := lease.TryAcquire(filepath.Join(t.TempDir(), "none"), lease.Holder{})
 	if err == nil || !strings.Contains(err.Error(), "must be writable") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Lock waits its turn, and says so when it does not come.
+func TestLockWaitsItsTurn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	first, err := lease.Lock(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	var held *lease.HeldError
+	if _, err := lease.Lock(ctx, path); !errors.As(err, &held) {
+		t.Errorf("while it is held: %v", err)
+	}
+	second := make(chan error, 1)
+	go func() {
+		l, err := lease.Lock(t.Context(), path)
+		if err == nil {
+			l.Release()
+		}
+		second <- err
+	}()
+	first.Release()
+	if err := <-second; err != nil {
+		t.Errorf("after it was released: %v", err)
 	}
 }

@@ -19,8 +19,19 @@ import (
 // Default is the name of the profile whose home is the data directory itself.
 const Default = "default"
 
+// homes is the directory below the data directory that holds the others' homes.
+const homes = "profiles"
+
+// nameRule says in words what namePattern means.
+const nameRule = "use 1 to 64 of a-z, 0-9, _ and -, starting with a letter or digit"
+
 // namePattern is the contract's: 1 to 64 characters, first a letter or digit.
 const namePattern = `^[a-z0-9][a-z0-9_-]{0,63}$`
+
+const (
+	parentMode = 0o750
+	homeMode   = 0o700 // it holds secrets and conversations
+)
 
 // Profile is a name and its home.
 type Profile struct {
@@ -42,52 +53,62 @@ func Find(dataDir, name string) (Profile, error) {
 		return Profile{Name: Default, Home: dataDir}, nil
 	}
 	if !ValidName(name) {
-		return Profile{}, exitcode.With(exitcode.Usage, fmt.Errorf(
-			"%q cannot be a profile name: use 1 to 64 of a-z, 0-9, _ and -, starting with a letter or digit", name))
+		return Profile{}, exitcode.With(exitcode.Usage, fmt.Errorf("%q cannot be a profile name: %s", name, nameRule))
 	}
-	home := filepath.Join(dataDir, "profiles", name)
+	home := filepath.Join(dataDir, homes, name)
 	fi, err := os.Lstat(home)
-	if err != nil || !fi.IsDir() {
+	switch {
+	case err == nil && fi.IsDir():
+		return Profile{Name: name, Home: home}, nil
+	case err == nil:
 		return Profile{}, exitcode.With(exitcode.NoSuch, fmt.Errorf(
-			"%w: %q; create it with: hermes profile create %s", ErrNotFound, name, name))
+			"%w: %q: %s is a link or a file, and a home must be a directory of its own; put a directory in its place", ErrNotFound, name, home))
 	}
-	return Profile{Name: name, Home: home}, nil
+	return Profile{}, exitcode.With(exitcode.NoSuch, fmt.Errorf(
+		"%w: %q; create it with: hermes profile create %s", ErrNotFound, name, name))
 }
 
 // List returns the default profile and every valid one below profiles/, sorted
 // by name with the default first.
 func List(dataDir string) ([]Profile, error) {
 	list := []Profile{{Name: Default, Home: dataDir}}
-	entries, err := os.ReadDir(filepath.Join(dataDir, "profiles"))
+	entries, err := os.ReadDir(filepath.Join(dataDir, homes))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("cannot list profiles: %w", err)
 	}
 	sort.Slice(entries, func(i, j int) bool { return entries[i].Name() < entries[j].Name() })
 	for _, e := range entries {
 		if e.IsDir() && ValidName(e.Name()) && e.Name() != Default {
-			list = append(list, Profile{Name: e.Name(), Home: filepath.Join(dataDir, "profiles", e.Name())})
+			list = append(list, Profile{Name: e.Name(), Home: filepath.Join(dataDir, homes, e.Name())})
 		}
 	}
 	return list, nil
 }
 
-// Create makes the home of a new profile, mode 0700. A name that cannot be one
-// or is taken is wrong usage (2).
-func Create(dataDir, name string) (Profile, error) {
+// CheckNew says whether a profile called name could be made: a name that cannot
+// be one, or one that is taken, is wrong usage (2).
+func CheckNew(dataDir, name string) error {
 	if !ValidName(name) || name == Default {
-		return Profile{}, exitcode.With(exitcode.Usage, fmt.Errorf(
-			"%q cannot be the name of a new profile: use 1 to 64 of a-z, 0-9, _ and -, starting with a letter or digit; %q is always there", name, Default))
+		return exitcode.With(exitcode.Usage, fmt.Errorf(
+			"%q cannot be the name of a new profile: %s; %q is always there", name, nameRule, Default))
 	}
-	parent := filepath.Join(dataDir, "profiles")
-	if err := os.MkdirAll(parent, 0o750); err != nil {
+	home := filepath.Join(dataDir, homes, name)
+	if _, err := os.Lstat(home); !errors.Is(err, os.ErrNotExist) {
+		return exitcode.With(exitcode.Usage, fmt.Errorf("profile %q is there already: %s", name, home))
+	}
+	return nil
+}
+
+// Create makes the home of a new profile, mode 0700; errors as of CheckNew.
+func Create(dataDir, name string) (Profile, error) {
+	if err := CheckNew(dataDir, name); err != nil {
+		return Profile{}, err
+	}
+	p := Profile{Name: name, Home: filepath.Join(dataDir, homes, name)}
+	if err := os.MkdirAll(filepath.Dir(p.Home), parentMode); err != nil {
 		return Profile{}, fmt.Errorf("cannot create profile %q: %w", name, err)
 	}
-	p := Profile{Name: name, Home: filepath.Join(parent, name)}
-	err := os.Mkdir(p.Home, 0o700)
-	if errors.Is(err, os.ErrExist) {
-		return Profile{}, exitcode.With(exitcode.Usage, fmt.Errorf("profile %q is there already: %s", name, p.Home))
-	}
-	if err != nil {
+	if err := os.Mkdir(p.Home, homeMode); err != nil {
 		return Profile{}, fmt.Errorf("cannot create profile %q: %w", name, err)
 	}
 	return p, nil

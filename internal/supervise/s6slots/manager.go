@@ -303,6 +303,21 @@ func (m *Manager) Withdraw(ctx context.Context, name string) error {
 	return m.Stop(ctx, name, true)
 }
 
+// Unregister stops the slot and removes it, with its supervisor and its logger.
+// A slot that is not there needs nothing.
+func (m *Manager) Unregister(ctx context.Context, name string) error {
+	if err := m.Dir.Scan().Unregister(ctx, name); !errors.Is(err, s6.ErrNotService) {
+		return err
+	}
+	return nil
+}
+
+// Want is what the slot was told; down when there is none.
+func (m *Manager) Want(name string) supervise.Want {
+	status, err := s6.ReadStatus(m.dir(name))
+	return observation{registered: err == nil, status: status, record: readRecord(m.dir(name))}.want()
+}
+
 // Registered says whether the slot is there.
 func (m *Manager) Registered(name string) bool {
 	_, err := os.Lstat(filepath.Join(m.dir(name), specFile))
