@@ -103,7 +103,15 @@ func mutants() []mutant {
 			guard: "one holder per profile", file: "internal/lease/lease.go",
 			old: `syscall.LOCK_EX|syscall.LOCK_NB`, new: `syscall.LOCK_SH|syscall.LOCK_NB`,
 			pkg: "./internal/lease", test: "TestSecondIsRefusedAndToldWhoHolds",
-			fails: "want a HeldError naming",
+			fails: "has no working locks",
+		},
+		{
+			guard: "locks that say yes to everybody", file: "internal/lease/lease.go",
+			old: `case err == nil:
+		return ErrNoLocks`, new: `case err == nil:
+		return nil`,
+			pkg: "./internal/lease", test: "TestFilesystemsWithoutLocksAreRefused",
+			fails: "want ErrNoLocks and 78",
 		},
 		{
 			guard: "the control socket knows its user", file: "internal/control/server.go",

@@ -103,6 +103,8 @@ type gatewayProcess struct {
 	cleanup   []func()
 	listening bool
 
+	checking sync.Mutex // held for the time of a check of the database
+
 	mu      sync.Mutex
 	gateway *gateway.Gateway // nil until it is built
 	model   string
@@ -349,6 +351,19 @@ func (p *gatewayProcess) Drain(req control.DrainRequest) error {
 	}
 	p.leave(errAskedToLeave)
 	return nil
+}
+
+// CheckDatabase implements control.Checker; one check at a time is enough.
+func (p *gatewayProcess) CheckDatabase(ctx context.Context) ([]string, error) {
+	p.mu.Lock()
+	built := p.gateway != nil
+	p.mu.Unlock()
+	if !built {
+		return nil, errors.New("the gateway has not opened its database")
+	}
+	p.checking.Lock()
+	defer p.checking.Unlock()
+	return store.Check(ctx, filepath.Join(p.o.Profile.Home, store.FileName), false)
 }
 
 // Stacks implements control.Handler.

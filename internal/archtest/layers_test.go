@@ -23,7 +23,7 @@ var layers = []struct {
 	}},
 	{"engines", []string{
 		"internal/gateway", "internal/turn", "internal/session", "internal/agent", "internal/outbox",
-		"internal/schedule", "internal/dashboard", "internal/boot", "internal/guard",
+		"internal/schedule", "internal/dashboard", "internal/boot", "internal/guard", "internal/doctor",
 	}},
 	{"vocabulary", []string{
 		"internal/chat", "internal/supervise", "internal/profile", "internal/intent", "internal/meter", "internal/config",
@@ -32,7 +32,7 @@ var layers = []struct {
 	{"protocols", []string{"internal/s6", "internal/s6/s6test", "internal/proc", "internal/lease"}},
 	{"foundation", []string{
 		"internal/atomicfile", "internal/secret", "internal/logging", "internal/buildinfo", "internal/exitcode",
-		"internal/testenv",
+		"internal/testenv", "internal/filesystem", "internal/typo",
 	}},
 }
 

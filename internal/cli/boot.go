@@ -40,6 +40,18 @@ func newBoot(o *options) *cobra.Command {
 				return boot.Foreground(args[0], args[1:], os.Environ())
 			},
 		},
+		&cobra.Command{
+			Use: "try-lock FILE", Short: "Say whether the lock on a file can be had",
+			Example: "  hermes boot try-lock FILE",
+			Args:    exactly(1, "one FILE"),
+			RunE: func(_ *cobra.Command, args []string) error {
+				answer, err := app.TryLock(args[0])
+				if err == nil {
+					fmt.Fprintln(o.out, answer)
+				}
+				return err
+			},
+		},
 	)
 	return cmd
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/profile"
 	"github.com/hermesgw/hermes/internal/supervise/s6slots"
+	"github.com/hermesgw/hermes/internal/typo"
 )
 
 // Main runs hermes under whatever name it was called and returns the exit
@@ -117,7 +118,7 @@ dashboard and more profiles; on a host in the foreground.`,
 	_ = root.RegisterFlagCompletionFunc("profile", completeProfiles) // fails only for a flag that is not there
 	root.AddCommand(
 		newGateway(o), newProfile(o), newDashboard(o), newChat(o),
-		newHealthcheck(o), newVersion(o), newConfig(o), newBoot(o),
+		newHealthcheck(o), newDoctor(o), newVersion(o), newConfig(o), newBoot(o),
 	)
 	root.InitDefaultCompletionCmd()
 	describeCompletion(root)
@@ -161,7 +162,7 @@ func group(cmd *cobra.Command, args []string) error {
 		return cmd.Help()
 	}
 	hint := "see: " + cmd.CommandPath() + " --help"
-	if s := nearest(args[0], commandNames(cmd)); s != "" {
+	if s := typo.Nearest(args[0], commandNames(cmd)); s != "" {
 		hint = "did you mean: " + cmd.CommandPath() + " " + s
 	}
 	return usage("unknown command %q for %s; %s", args[0], cmd.CommandPath(), hint)
@@ -181,7 +182,7 @@ func commandNames(cmd *cobra.Command) []string {
 func flagError(cmd *cobra.Command, err error) error {
 	hint := "see: " + cmd.CommandPath() + " --help"
 	if name, ok := strings.CutPrefix(err.Error(), "unknown flag: --"); ok {
-		if s := nearest(name, flagNames(cmd)); s != "" {
+		if s := typo.Nearest(name, flagNames(cmd)); s != "" {
 			hint = "did you mean: --" + s
 		}
 	}

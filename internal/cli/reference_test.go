@@ -219,7 +219,7 @@ func TestReferenceHasEveryCommandOfTheContract(t *testing.T) {
 	}
 	for _, want := range []string{
 		"gateway run", "gateway start", "gateway stop", "gateway restart", "gateway status", "gateway list", "gateway logs",
-		"profile list", "profile create", "profile show", "profile use", "profile rename", "profile delete", "dashboard", "chat", "healthcheck", "config show", "version",
+		"profile list", "profile create", "profile show", "profile use", "profile rename", "profile delete", "dashboard", "chat", "healthcheck", "doctor", "config show", "version",
 		"completion bash", "completion zsh", "completion fish",
 	} {
 		if !slices.Contains(have, want) {

@@ -76,18 +76,28 @@ type value struct {
 // Load reads every setting. Its errors are one line and carry exit code 78
 // (2 when a flag is at fault); a value in a file is named as FILE:LINE[:COL].
 func Load(o Options) (*Config, error) {
-	l := loader{options: o, config: &Config{values: map[string]value{}}}
-	if err := l.readFiles(); err != nil {
-		return nil, exitcode.With(exitcode.Config, err)
+	c, errs := Check(o)
+	if len(errs) > 0 {
+		return nil, errs[0]
 	}
+	return c, nil
+}
+
+// Check is Load that goes on after an error: it returns all that is wrong, in
+// the order of the places it looks at, and what could be read beside it. A
+// setting that is wrong has its default then.
+func Check(o Options) (*Config, []error) {
+	l := loader{options: o, config: &Config{values: map[string]value{}}}
+	errs := l.readFiles()
 	for _, s := range Settings() {
 		v, err := l.resolve(s)
 		if err != nil {
-			return nil, err
+			errs = append(errs, err)
+			v = value{text: s.Default, source: Source{Kind: FromDefault}, secret: s.Secret}
 		}
 		l.config.values[s.Name()] = v
 	}
-	return l.config, nil
+	return l.config, errs
 }
 
 // Value returns a setting by its Name and where it came from. A secret that is
@@ -201,16 +211,21 @@ func (e entry) where(file string) string {
 	return fmt.Sprintf("%s:%d:%d", file, e.line, e.col)
 }
 
-func (l *loader) readFiles() error {
+func (l *loader) readFiles() []error {
 	if l.options.Home == "" {
 		return nil
 	}
+	var errs []error
 	var err error
 	if l.dotenv, err = readDotenv(l.path(dotenvName)); err != nil {
-		return err
+		errs = append(errs, exitcode.With(exitcode.Config, err))
 	}
-	l.yaml, l.config.Warnings, err = readYAML(l.path(yamlName))
-	return err
+	var wrong []error
+	l.yaml, l.config.Warnings, wrong = readYAML(l.path(yamlName))
+	for _, err := range wrong {
+		errs = append(errs, exitcode.With(exitcode.Config, err))
+	}
+	return errs
 }
 
 func (l *loader) path(name string) string { return filepath.Join(l.options.Home, name) }

@@ -15,36 +15,37 @@ import (
 
 // readYAML reads config.yaml into raw values by key; a missing file is empty.
 // Keys that nobody reads become warnings, not errors: a file written for
-// another version still loads.
-func readYAML(path string) (map[string]entry, []string, error) {
+// another version still loads. What is wrong is named as a whole, beside the
+// values that are not.
+func readYAML(path string) (map[string]entry, []string, []error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot read settings: %w", err)
+		return nil, nil, []error{fmt.Errorf("cannot read settings: %w", err)}
 	}
 	return parseYAML(path, data)
 }
 
-func parseYAML(path string, data []byte) (map[string]entry, []string, error) {
+func parseYAML(path string, data []byte) (map[string]entry, []string, []error) {
 	file, err := parse(bytes.TrimPrefix(data, []byte("\ufeff")))
 	if err != nil {
-		return nil, nil, syntaxError(path, err)
+		return nil, nil, []error{syntaxError(path, err)}
 	}
 	w := walker{path: path, entries: map[string]entry{}, anchors: map[string]ast.Node{}, sections: map[string]bool{}, keys: map[string]bool{}}
 	for _, s := range Settings() {
 		w.expect(s.Key)
 	}
 	body, err := w.body(file)
-	if err != nil || body == nil {
-		return nil, nil, err
+	if err != nil {
+		return nil, nil, []error{err}
 	}
-	ast.Walk(&w, body)
-	if err := w.mapping("", body); err != nil {
-		return nil, nil, err
+	if body != nil {
+		ast.Walk(&w, body)
+		w.mapping("", body)
 	}
-	return w.entries, w.warnings, nil
+	return w.entries, w.warnings, w.errors
 }
 
 // errParserBug stands for a panic of the YAML parser, which some broken files
@@ -83,6 +84,7 @@ type walker struct {
 	anchors  map[string]ast.Node
 	entries  map[string]entry
 	warnings []string
+	errors   []error
 }
 
 func (w *walker) expect(key string) {
@@ -119,46 +121,44 @@ func (w *walker) body(file *ast.File) (ast.Node, error) {
 }
 
 // mapping reads the keys below prefix ("" at the top).
-func (w *walker) mapping(prefix string, n ast.Node) error {
+func (w *walker) mapping(prefix string, n ast.Node) {
 	n = w.follow(n)
 	if n.Type() == ast.NullType {
-		return nil
+		return
 	}
 	m, ok := n.(ast.MapNode)
 	if !ok {
-		return w.errorAt(n, "%sexpected a mapping of settings (name: value), found %s", label(prefix), describe(n))
+		w.fail(n, "%sexpected a mapping of settings (name: value), found %s", label(prefix), describe(n))
+		return
 	}
 	for iter := m.MapRange(); iter.Next(); {
-		if err := w.pair(prefix, iter.Key(), iter.Value()); err != nil {
-			return err
-		}
+		w.pair(prefix, iter.Key(), iter.Value())
 	}
-	return nil
 }
 
-func (w *walker) pair(prefix string, k ast.MapKeyNode, v ast.Node) error {
+func (w *walker) pair(prefix string, k ast.MapKeyNode, v ast.Node) {
 	key := k.GetToken().Value
 	if prefix != "" {
 		key = prefix + "." + key
 	}
 	switch {
 	case w.sections[key]:
-		return w.mapping(key, v)
+		w.mapping(key, v)
 	case w.keys[key]:
-		return w.scalar(key, v)
+		w.scalar(key, v)
+	default:
+		w.warnings = append(w.warnings, w.errorAt(k, "unknown setting %q is ignored", key).Error())
 	}
-	w.warnings = append(w.warnings, w.errorAt(k, "unknown setting %q is ignored", key).Error())
-	return nil
 }
 
 // scalar notes the text of one value as it stands in the file, so that a key
 // of digits keeps its zeros.
-func (w *walker) scalar(key string, n ast.Node) error {
+func (w *walker) scalar(key string, n ast.Node) {
 	n = w.follow(n)
 	text := ""
 	switch v := n.(type) {
 	case *ast.NullNode: // `port:` with nothing behind it is not set
-		return nil
+		return
 	case *ast.StringNode:
 		text = v.Value
 	case *ast.LiteralNode:
@@ -166,11 +166,15 @@ func (w *walker) scalar(key string, n ast.Node) error {
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
 		text = n.GetToken().Value
 	default:
-		return w.errorAt(n, "%sexpected a single value, found %s", label(key), describe(n))
+		w.fail(n, "%sexpected a single value, found %s", label(key), describe(n))
+		return
 	}
 	p := n.GetToken().Position
 	w.entries[key] = entry{text: text, line: p.Line, col: p.Column}
-	return nil
+}
+
+func (w *walker) fail(n ast.Node, format string, args ...any) {
+	w.errors = append(w.errors, w.errorAt(n, format, args...))
 }
 
 // maxAliases ends a chain of aliases that leads back to itself.

@@ -73,6 +73,20 @@ func (c *Client) Stacks(ctx context.Context) ([]byte, error) {
 	return c.call(ctx, http.MethodGet, stacksPath, nil)
 }
 
+// CheckDatabase has the gateway check its database, which may take some
+// seconds, and returns what is wrong in words.
+func (c *Client) CheckDatabase(ctx context.Context) (problems []string, err error) {
+	body, err := c.call(ctx, http.MethodGet, checkPath, nil)
+	if err != nil {
+		return nil, err
+	}
+	var answer checked
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return nil, fmt.Errorf("cannot read the answer on %q: %w", c.path, err)
+	}
+	return answer.Problems, nil
+}
+
 func (c *Client) call(ctx context.Context, method, path string, body []byte) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, BaseURL+path, bytes.NewReader(body))
 	if err != nil {

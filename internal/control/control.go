@@ -13,6 +13,7 @@
 package control
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -30,6 +31,7 @@ const (
 	statusPath = "/status"
 	drainPath  = "/drain"
 	stacksPath = "/stacks"
+	checkPath  = "/check"
 	apiPrefix  = "/v1/"
 )
 
@@ -75,6 +77,17 @@ type Handler interface {
 	Drain(DrainRequest) error
 	// Stacks returns the stack of every goroutine as text.
 	Stacks() []byte
+}
+
+// Checker is a Handler that can look at its database. CheckDatabase may block for
+// some seconds; it returns what is wrong in words.
+type Checker interface {
+	CheckDatabase(ctx context.Context) (problems []string, err error)
+}
+
+// checked is the answer of the check.
+type checked struct {
+	Problems []string `json:"problems"`
 }
 
 // SocketPath returns where the gateway of profile listens.

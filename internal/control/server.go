@@ -137,10 +137,22 @@ func routes(h Handler, api http.Handler) http.Handler {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write(h.Stacks())
 	})
+	if c, ok := h.(Checker); ok {
+		mux.HandleFunc("GET "+checkPath, func(w http.ResponseWriter, r *http.Request) { serveCheck(w, r, c) })
+	}
 	if api != nil {
 		mux.Handle(apiPrefix, api)
 	}
 	return mux
+}
+
+func serveCheck(w http.ResponseWriter, r *http.Request, c Checker) {
+	problems, err := c.CheckDatabase(r.Context())
+	if err != nil {
+		writeError(w, http.StatusServiceUnavailable, err.Error())
+		return
+	}
+	writeJSON(w, http.StatusOK, checked{problems})
 }
 
 func serveDrain(w http.ResponseWriter, r *http.Request, h Handler) {

@@ -74,8 +74,8 @@ type Lease struct {
 }
 
 // TryAcquire takes the lock in home or fails at once: with *HeldError when
-// another process has it, and with an error of exit code 78 when the
-// filesystem has no locks. It is not for two uses in one process: flock belongs
+// another process has it, and with ErrNoLocks (exit code 78) when the
+// filesystem has none that work. It is not for two uses in one process: flock belongs
 // to an open file, so the second is refused like a stranger.
 func TryAcquire(home string, self Holder) (*Lease, error) {
 	path := filepath.Join(home, FileName)
@@ -121,7 +121,7 @@ func take(path string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the lock of the profile: %w; the data directory must be writable for this user", err)
 	}
-	if err := lock(f); err != nil {
+	if err := claim(f, lock); err != nil {
 		defer f.Close()
 		return nil, explain(f, err)
 	}
@@ -162,6 +162,81 @@ func (l *Lease) Release() {
 	})
 }
 
+// ErrNoLocks is a filesystem on which the lock of one holder does not keep out
+// another.
+var ErrNoLocks = errors.New("its filesystem has no working locks")
+
+// Probe tries the locks of the filesystem of dir on a file of its own, which it
+// removes again. An error that is ErrNoLocks says that they do not work; any
+// other, that they could not be tried. other has another process run Try on the
+// file; nil leaves that out.
+func Probe(dir string, other func(path string) (got bool, err error)) error {
+	f, err := os.CreateTemp(dir, ".probe-*")
+	if err != nil {
+		return fmt.Errorf("cannot try the locks of %q: %w", dir, err)
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if err := claim(f, lock); err != nil {
+		return explain(f, err)
+	}
+	if other == nil {
+		return nil
+	}
+	got, err := other(f.Name())
+	if err == nil && got {
+		err = noLocks(f, ErrNoLocks)
+	}
+	return err
+}
+
+// Try says whether the lock on path could be had right now; it keeps nothing.
+func Try(path string) (bool, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return false, fmt.Errorf("cannot try the lock: %w", err)
+	}
+	defer f.Close()
+	err = lock(f)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// claim locks f and makes sure that the lock holds: some filesystems of shared
+// folders say yes to everybody.
+func claim(f *os.File, lock func(*os.File) error) error {
+	if err := lock(f); err != nil {
+		return err
+	}
+	second, err := os.OpenFile(f.Name(), os.O_RDWR|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer second.Close()
+	if !same(f, second) {
+		return errors.New("the file was replaced meanwhile; try again")
+	}
+	switch err := lock(second); {
+	case err == nil:
+		return ErrNoLocks
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		return nil
+	default:
+		return err
+	}
+}
+
+func same(a, b *os.File) bool {
+	one, err := a.Stat()
+	if err != nil {
+		return false
+	}
+	other, err := b.Stat()
+	return err == nil && os.SameFile(one, other)
+}
+
 // lock retries a call that a signal interrupted.
 func lock(f *os.File) error {
 	for {
@@ -177,12 +252,20 @@ func explain(f *os.File, err error) error {
 	switch {
 	case errors.Is(err, syscall.EWOULDBLOCK):
 		return &HeldError{Path: f.Name(), Holder: read(f)}
+	case errors.Is(err, ErrNoLocks):
+		return noLocks(f, err)
 	case errors.Is(err, syscall.ENOLCK), errors.Is(err, syscall.ENOSYS), errors.Is(err, syscall.EOPNOTSUPP):
-		return exitcode.With(exitcode.Config, fmt.Errorf(
-			"cannot lock %q: %w; its filesystem has no locks, and without one two gateways could run at once: put the data directory on a filesystem that has them", f.Name(), err))
+		return noLocks(f, fmt.Errorf("%w (%w)", ErrNoLocks, err))
 	default:
 		return fmt.Errorf("cannot lock %q: %w", f.Name(), err)
 	}
+}
+
+// noLocks is final, and so carries 78: without a lock nobody can promise that
+// a profile has one holder.
+func noLocks(f *os.File, err error) error {
+	return exitcode.With(exitcode.Config, fmt.Errorf(
+		"cannot lock %q: %w, so two gateways could run at once: put the data directory on a filesystem that has them, such as a named volume", f.Name(), err))
 }
 
 func write(f *os.File, h Holder) error {

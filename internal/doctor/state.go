@@ -1,0 +1,74 @@
+package doctor
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+const (
+	// ahead is how far in the future a file may be: clocks of two machines
+	// differ by less.
+	ahead = 2 * time.Minute
+	// jump is a step of the clock that nothing but a setting of it explains.
+	jump = 2 * time.Second
+	// firstYear is the earliest that this program can see.
+	firstYear = 2025
+)
+
+// databases has each one checked, by its gateway if that lives.
+func (e *examiner) databases(ctx context.Context) []Finding {
+	const check = "database.integrity"
+	var findings []Finding
+	for _, p := range e.Profiles {
+		restore := "stop the gateway, move hermes.db away and restore it from a backup"
+		db := e.Probes.Database(ctx, p)
+		switch {
+		case db.Unsure != "":
+			findings = append(findings, warning(check, "try again; "+command(p.Name, "gateway logs -n 50"), "not checked: %s", db.Unsure).of(p))
+		case db.Skipped != "":
+			findings = append(findings, good(check, "not checked: %s", db.Skipped).of(p))
+		case len(db.Problems) > 0:
+			findings = append(findings, problem(check, restore, "the database of %s is damaged: %s", p.Home, listed(db.Problems)).of(p))
+		default:
+			findings = append(findings, good(check, "whole").of(p))
+		}
+	}
+	return findings
+}
+
+// clock compares it with what must lie in the past, and with itself.
+func (e *examiner) clock() []Finding {
+	const check = "clock.time"
+	const fix = "set the clock of the host (chronyc makestep, or timedatectl set-ntp true)"
+	now := e.Now()
+	if by := stepped(now.Round(0).Sub(e.began.Round(0)), now.Sub(e.began)); by != 0 {
+		return []Finding{warning(check, fix, "the clock was set by %s while doctor looked", by)}
+	}
+	if now.Year() < firstYear {
+		return []Finding{problem(check, fix, "it is %s, says the clock", now.UTC().Format(time.RFC3339))}
+	}
+	if built := e.Probes.Binary; !built.IsZero() && now.Before(built.Add(-24*time.Hour)) {
+		return []Finding{problem(check, fix, "it is %s, says the clock: earlier than this binary was made", now.UTC().Format(time.RFC3339))}
+	}
+	for _, p := range e.Profiles {
+		for _, name := range []string{"hermes.db", "intent.json", "config.yaml", ".env", "gateway.lock"} {
+			fi, err := os.Stat(filepath.Join(p.Home, name))
+			if err == nil && fi.ModTime().After(now.Add(ahead)) {
+				return []Finding{warning(check, fix, "%s is from the future (%s): the clock is behind, or was ahead",
+					filepath.Join(p.Home, name), fi.ModTime().UTC().Format(time.RFC3339))}
+			}
+		}
+	}
+	return []Finding{good(check, "%s", now.UTC().Format(time.RFC3339))}
+}
+
+// stepped says by how much the wall clock was set in a time that the monotonic
+// one measured; 0 for what is no step.
+func stepped(wall, mono time.Duration) time.Duration {
+	if by := wall - mono; by.Abs() > jump {
+		return by.Round(time.Second)
+	}
+	return 0
+}
