@@ -1,0 +1,195 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Several profiles on one volume: what is up, and what makes it so.
+
+// fleet is a container in which default and work are up and family is stopped.
+func fleet(t *testing.T, data string) *container {
+	t.Helper()
+	c := gateway(t, spec{flags: []string{"-v", data + ":/opt/data"}})
+	c.mustExec("hermes", "profile", "create", "work", "--start")
+	c.mustExec("hermes", "profile", "create", "family", "--start")
+	c.mustExec("hermes", "-p", "family", "gateway", "stop")
+	return c
+}
+
+// wantFleet waits until those are up that were, and fails if another is.
+func (c *container) wantFleet() {
+	c.t.Helper()
+	c.waitState("gateway-default", "ready")
+	c.waitState("gateway-work", "ready")
+	c.wantService("gateway-family", "down", "down")
+	if n := len(c.gateways()); n != 2 {
+		c.t.Errorf("%d gateways run, want those of default and work:\n%s", n, c.table())
+	}
+}
+
+// Whatever ends a container, the next one has the same gateways up: intent is
+// what operators asked for, and nothing else changes it.
+func TestTheSameSetIsUpAfterwards(t *testing.T) {
+	parallel(t)
+	data := volume(t)
+	c := fleet(t, data)
+	c.wantFleet()
+
+	mustDocker(t, "restart", c.name)
+	c.wantFleet()
+
+	mustDocker(t, "kill", c.name)
+	mustDocker(t, "start", c.name)
+	c.wantFleet()
+
+	c.killWhileDraining()
+	mustDocker(t, "start", c.name)
+	c.wantFleet()
+
+	// A new container on the old volume, and one with another binary.
+	mustDocker(t, "rm", "-f", c.name)
+	c = gateway(t, spec{flags: []string{"-v", data + ":/opt/data"}})
+	c.wantFleet()
+	mustDocker(t, "rm", "-f", c.name)
+	c = gateway(t, spec{flags: []string{"-v", data + ":/opt/data", "-v", anotherBinary(t) + ":/usr/local/bin/hermes:ro"}})
+	if version := c.mustExec("hermes", "version"); !strings.Contains(version, otherVersion) {
+		t.Fatalf("the binary that was to be another says %s", version)
+	}
+	c.wantFleet()
+	if text := c.mustExec("cat", "/opt/data/profiles/family/intent.json"); !strings.Contains(text, `"down"`) || !strings.Contains(text, `"cli"`) {
+		t.Errorf("the intent of the stopped profile is now %s", text)
+	}
+}
+
+// killWhileDraining kills the container in the middle of a stop that waits for
+// a long turn.
+func (c *container) killWhileDraining() {
+	c.t.Helper()
+	c.mustExec("sh", "-c", "echo HERMES_MODEL_DELAY=5m >>/opt/data/profiles/work/.env")
+	c.mustExec("hermes", "-p", "work", "gateway", "restart")
+	mustDocker(c.t, "exec", "-d", c.name, "hermes", "-p", "work", "chat", "think long")
+	until(c.t, "the turn runs", func() error {
+		r := c.exec("hermes", "-p", "work", "profile", "show", "-o", "json")
+		_, after, _ := strings.Cut(r.stdout, `"api":"`)
+		address, _, _ := strings.Cut(after, `"`)
+		metrics := c.exec("bash", "-c", fmt.Sprintf(
+			`exec 3<>/dev/tcp/%s; printf 'GET /metrics HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n' >&3; cat <&3`, strings.Replace(address, ":", "/", 1)))
+		if !strings.Contains(metrics.stdout, `hermes_messages_running{profile="work"} 1`) {
+			return errorOf(metrics)
+		}
+		return nil
+	})
+	mustDocker(c.t, "kill", "-s", "TERM", c.name)
+	c.logged("hermes: stopping: waiting for gateway-work")
+	mustDocker(c.t, "kill", c.name)
+	if code := c.exitCode(); code != 137 {
+		c.t.Errorf("a container killed while it drained ends with %d", code)
+	}
+}
+
+const otherVersion = "v0.0.0-another-binary"
+
+// anotherBinary builds hermes anew, as another version.
+func anotherBinary(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "hermes")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", path,
+		"-ldflags", "-s -w -X github.com/hermesgw/hermes/internal/buildinfo.version="+otherVersion, "../cmd/hermes")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("cannot build another binary: %v: %s", err, out)
+	}
+	return path
+}
+
+// The container's command is an operator's word too, each time it starts.
+func TestCommandOverrulesAStopAndSaysSo(t *testing.T) {
+	parallel(t)
+	data := volume(t)
+	prepare(t, data, `mkdir -p profiles/work && cd profiles/work &&
+		echo '{"want":"down","by":"cli","at":"2026-01-02T03:04:05Z","why":""}' >intent.json && chown -R 10000:0 /mnt`)
+	c := start(t, spec{flags: []string{"-v", data + ":/opt/data"}, cmd: []string{"-p", "work", "gateway", "run"}})
+	c.waitState("gateway-work", "ready")
+	const overrules = "hermes: gateway-work was stopped by cli at "
+	if logs := c.logs(); strings.Count(logs, overrules+"2026-01-02T03:04:05Z") != 1 {
+		t.Errorf("the start does not say once that it overrules a stop:\n%s", logs)
+	}
+	if text := c.mustExec("cat", "/opt/data/profiles/work/intent.json"); !strings.Contains(text, `"up"`) || !strings.Contains(text, `"main-program"`) {
+		t.Errorf("the intent is %s", text)
+	}
+	c.wantService("gateway-default", "down", "down")
+
+	mustDocker(t, "restart", c.name) // there is nothing to overrule
+	c.waitState("gateway-work", "ready")
+	c.mustExec("hermes", "-p", "work", "gateway", "stop")
+	c.wantService("gateway-work", "down", "down")
+	mustDocker(t, "restart", c.name)
+	c.waitState("gateway-work", "ready")
+	if logs := c.logs(); strings.Count(logs, overrules) != 2 {
+		t.Errorf("two stops were overruled:\n%s", logs)
+	}
+}
+
+// Beside a container that runs them, one whose main program is something else,
+// or that was told so, starts no second fleet on the same volume.
+func TestNoSecondFleetOnASharedVolume(t *testing.T) {
+	parallel(t)
+	data := volume(t)
+	first := fleet(t, data)
+	intents := func() string {
+		return first.mustExec("sh", "-c", "cd /opt/data && cat intent.json profiles/*/intent.json")
+	}
+	before, pids := intents(), fmt.Sprint(first.gateways())
+	for _, tc := range []struct {
+		name     string
+		s        spec
+		gateways int
+	}{
+		{"another program", spec{cmd: []string{"sleep", "infinity"}}, 0},
+		{"the dashboard", spec{cmd: []string{"dashboard"}}, 0},
+		{"HERMES_RECONCILE=0", spec{cmd: []string{"gateway", "run"}, env: []string{"HERMES_RECONCILE=0"}}, 1},
+	} {
+		tc.s.flags = []string{"-v", data + ":/opt/data"}
+		c := start(t, tc.s)
+		until(t, tc.name+": the tree is up", func() error {
+			s, err := c.status()
+			if err == nil && s.Manager != "s6" {
+				err = errors.New("it is not")
+			}
+			return err
+		})
+		if tc.gateways > 0 { // its own, in calm, since the first container has the profile
+			c.waitState("gateway-default", "standby")
+		}
+		c.wantService("gateway-work", "down", "down")
+		c.wantService("gateway-family", "down", "down")
+		if g := c.gateways(); len(g) != tc.gateways {
+			t.Errorf("%s: %d gateways run, want %d:\n%s", tc.name, len(g), tc.gateways, c.table())
+		}
+		mustDocker(t, "rm", "-f", c.name)
+	}
+	if after := intents(); wants(after) != wants(before) {
+		t.Errorf("the intents were\n%s\nand are\n%s", before, after)
+	}
+	first.wantFleet()
+	if now := fmt.Sprint(first.gateways()); now != pids {
+		t.Errorf("the first container's gateways were %s and are %s", pids, now)
+	}
+}
+
+// wants is what intents say that is not who and when: a second main program
+// `gateway run` says up once more.
+func wants(intents string) string {
+	var list []string
+	for line := range strings.Lines(intents) {
+		want, _, _ := strings.Cut(line, `,"by"`)
+		list = append(list, want)
+	}
+	return strings.Join(list, " ")
+}
