@@ -110,7 +110,7 @@ func logSettings() []Setting {
 func apiSettings() []Setting {
 	return []Setting{
 		{Key: "api_server.host", Env: "API_SERVER_HOST", Kind: Text, Default: "127.0.0.1", PerProfile: true, Doc: "Address of the profile's HTTP API."},
-		{Key: "api_server.port", Env: "API_SERVER_PORT", Kind: Port, Default: "8642", PerProfile: true, Doc: "Port of the profile's HTTP API."},
+		{Key: "api_server.port", Env: "API_SERVER_PORT", Kind: Port, Default: "8642", DefaultDoc: "`8642`; a profile other than the main program's is assigned one from `8643` up", PerProfile: true, Doc: "Port of the profile's HTTP API."},
 		{Key: "api_server.key", Env: "API_SERVER_KEY", Kind: Text, Secret: true, PerProfile: true, DefaultDoc: "none on loopback; beyond it one is generated into `.env`", Doc: "Bearer key of the profile's HTTP API."},
 	}
 }
