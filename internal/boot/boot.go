@@ -272,24 +272,6 @@ func (b *booter) writeSlot(spec supervise.Spec, down bool) error {
 	return b.WriteSlot(dir, spec, down)
 }
 
-// logBoot adds the line of one slot to logs/boot.log. A log that cannot be
-// written never keeps a slot from starting.
-func (b *booter) logBoot(name string, down bool) {
-	want := supervise.WantUp
-	if down {
-		want = supervise.WantDown
-	}
-	if os.MkdirAll(filepath.Join(b.home, "logs"), 0o750) != nil {
-		return
-	}
-	f, err := os.OpenFile(filepath.Join(b.home, "logs", "boot.log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY|unix.O_NOFOLLOW, 0o640)
-	if err != nil {
-		return
-	}
-	defer f.Close()
-	fmt.Fprintf(f, "%s boot=%s slot=%s want=%s\n", b.mark.Started.Format(time.RFC3339), b.mark.BootID, name, want)
-}
-
 // supervised says whether the container's command will redirect.
 func (b *booter) supervised() bool {
 	sentinel, _ := b.env.get(runmode.EnvSentinel)

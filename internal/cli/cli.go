@@ -15,12 +15,14 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hermesgw/hermes/internal/app"
 	"github.com/hermesgw/hermes/internal/buildinfo"
 	"github.com/hermesgw/hermes/internal/exitcode"
+	"github.com/hermesgw/hermes/internal/logging"
 	"github.com/hermesgw/hermes/internal/profile"
 	"github.com/hermesgw/hermes/internal/supervise/s6slots"
 	"github.com/hermesgw/hermes/internal/typo"
@@ -36,10 +38,10 @@ func Main(argv []string) int {
 	err := dispatch(ctx, argv)
 	if err != nil && !isSilent(err) {
 		text := oneLine(err.Error())
-		fmt.Fprintf(os.Stderr, "hermes: %s\n", text)
 		if lastWords != "" { // the slot's finish puts them into its record
 			_ = os.WriteFile(lastWords, []byte(text+"\n"), 0o600)
 		}
+		logging.WriteWithin(os.Stderr, "hermes: "+text+"\n", lastWordsLimit)
 	}
 	return exitcode.Of(err)
 }
@@ -56,7 +58,9 @@ func dispatch(ctx context.Context, argv []string) error {
 	case "with-contenv":
 		return withContenv(argv[1:])
 	}
-	root := newRoot(&options{out: os.Stdout, err: os.Stderr, in: os.Stdin})
+	o := &options{out: os.Stdout, err: os.Stderr, in: os.Stdin}
+	defer o.closeLogs()
+	root := newRoot(o)
 	root.SetArgs(argv[1:])
 	return root.ExecuteContext(ctx)
 }
@@ -93,6 +97,17 @@ type options struct {
 	in      io.Reader
 	out     io.Writer
 	err     io.Writer
+	sinks   []*logging.Sink // of the loggers that settings made
+}
+
+// lastWordsLimit is how long the end waits for a stderr that nobody reads.
+const lastWordsLimit = time.Second
+
+// closeLogs writes what the loggers still have, before the last words.
+func (o *options) closeLogs() {
+	for _, s := range o.sinks {
+		s.Close()
+	}
 }
 
 // newRoot builds the whole tree of commands.

@@ -147,7 +147,9 @@ func (o *options) settings(home string, flags map[string]string, inSlot bool) (*
 	if inSlot {
 		look = append(look, logging.WithoutTime())
 	}
-	return cfg, logging.New(o.err, cfg.Log().Format, cfg.Log().Level, look...), nil
+	log, sink := logging.Open(o.err, cfg.Log().Format, cfg.Log().Level, look...)
+	o.sinks = append(o.sinks, sink)
+	return cfg, log, nil
 }
 
 // takeNotify returns what says "ready" to s6 on the descriptor that the slot's

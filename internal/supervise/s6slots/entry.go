@@ -42,6 +42,10 @@ const (
 	logArchives  = 10
 	logFileBytes = 1_000_000
 	logFreeBytes = 5_000_000
+	// s6-log keeps in memory what a full disk or a stuck reader of its stdout
+	// does not take, without bound (24 MB after three seconds, measured). Beyond
+	// this it ends, loses that, and is started again.
+	logMemoryBytes = 16 << 20
 )
 
 // Entry is the environment of a slot's entry points.
@@ -284,8 +288,12 @@ func (e Entry) Log() error {
 	if err != nil {
 		return exitcode.With(exitcode.NotFound, fmt.Errorf("cannot find s6-log: %w", err))
 	}
+	argv := append([]string{"s6-log"}, logScript(spec)...)
 	// Stamps are local time, which one hour a year is ambiguous: local is UTC.
-	return e.Exec(path, append([]string{"s6-log"}, logScript(spec)...), setEnv(e.Environ, "TZ=UTC0"))
+	env := setEnv(e.Environ, "TZ=UTC0")
+	// Best effort: a sandbox may not have that limit.
+	_ = unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: logMemoryBytes, Max: logMemoryBytes})
+	return e.Exec(path, argv, env)
 }
 
 // logScript is s6-log's: prefixed lines to stdout and, where there is room for

@@ -612,3 +612,22 @@ func TestLogFile(t *testing.T) {
 		t.Errorf("script %q, want %q", script, want)
 	}
 }
+
+// What a full disk or a stuck reader leaves in the logger's memory is bounded.
+func TestLoggerMemoryIsBounded(t *testing.T) {
+	t.Parallel()
+	tr := started(t, "ready")
+	st, err := s6.Wait(tr.ctx(), filepath.Join(tr.slot(), "log"), s6.Status.Running)
+	if err != nil {
+		t.Fatal(err)
+	}
+	limits := fmt.Sprintf("/proc/%d/limits", st.PID)
+	tr.eventually("the logger has its limit", func() bool { // it is hermes until it executes s6-log
+		for line := range strings.Lines(read("/", limits)) {
+			if fields := strings.Fields(line); strings.HasPrefix(line, "Max data size") {
+				return len(fields) > 3 && fields[3] == strconv.Itoa(logMemoryBytes)
+			}
+		}
+		return false
+	})
+}
