@@ -129,7 +129,7 @@ dashboard and more profiles; on a host in the foreground.`,
 	root.SetOut(o.out)
 	root.SetErr(o.err)
 	root.SetFlagErrorFunc(flagError)
-	root.PersistentFlags().StringVarP(&o.profile, "profile", "p", "", "profile to work on (default \"default\"; see profile use)")
+	root.PersistentFlags().StringVarP(&o.profile, "profile", "p", "", "profile to work on (default \"default\")")
 	_ = root.RegisterFlagCompletionFunc("profile", completeProfiles) // fails only for a flag that is not there
 	root.AddCommand(
 		newGateway(o), newProfile(o), newDashboard(o), newChat(o),
