@@ -219,7 +219,7 @@ func TestLogDirectoryLeadsNowhereElse(t *testing.T) {
 			c.kill("KILL", p.pid)
 		}
 		until(t, "there is a logger again", func() error {
-			if n := len(c.find("s6-log")); n != 1 {
+			if n := len(c.find("s6-log", "p[default]")); n != 1 {
 				return fmt.Errorf("there are %d", n)
 			}
 			return nil

@@ -15,8 +15,9 @@ func TestKilledPartsComeBack(t *testing.T) {
 	}{
 		{"the gateway", []string{"hermes", "gateway", "run"}},
 		{"its s6-supervise", []string{"s6-supervise", "gateway-default"}},
-		{"its logger", []string{"s6-log"}},
+		{"its logger", []string{"s6-log", "p[default]"}},
 		{"the logger's s6-supervise", []string{"s6-supervise", "gateway-default/log"}},
+		{"the guard", []string{"hermes", "boot", "guard"}},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			parallel(t)
@@ -30,9 +31,10 @@ func TestKilledPartsComeBack(t *testing.T) {
 				{"hermes", "gateway", "run"},
 				{"s6-supervise", "gateway-default"},
 				{"s6-supervise", "gateway-default/log"},
-				{"s6-log"},
+				{"s6-log", "p[default]"},
 				{"sleep", "infinity"},
 				{"hermes", "boot", "main"},
+				{"hermes", "boot", "guard"},
 			} {
 				c.only(argv...)
 			}

@@ -63,8 +63,14 @@ type GatewayOptions struct {
 	AssignPort func(context.Context) (int, error)
 	// Ready is called once, when the gateway serves. Default: nothing.
 	Ready func()
-	Log   *slog.Logger // default: discards
+	// MayDeadlock lets a request on the control socket deadlock the gateway, for
+	// tests of the guard.
+	MayDeadlock bool
+	Log         *slog.Logger // default: discards
 }
+
+// DeadlockVar is the variable that allows Deadlock, with 1. No user needs it.
+const DeadlockVar = "HERMES_TEST_DEADLOCK"
 
 // RunGateway runs the gateway of one profile until ctx ends (nil, after a
 // drain), another process asks it to leave (exit code 75), or it cannot go on.
@@ -364,6 +370,21 @@ func (p *gatewayProcess) CheckDatabase(ctx context.Context) ([]string, error) {
 	p.checking.Lock()
 	defer p.checking.Unlock()
 	return store.Check(ctx, filepath.Join(p.o.Profile.Home, store.FileName), false)
+}
+
+// Deadlock implements control.Deadlocker.
+func (p *gatewayProcess) Deadlock() error {
+	if !p.o.MayDeadlock {
+		return errors.New("the gateway deadlocks for tests only: start it with " + DeadlockVar + "=1")
+	}
+	p.mu.Lock()
+	g := p.gateway
+	p.mu.Unlock()
+	if g == nil {
+		return errors.New("the gateway is not built yet")
+	}
+	g.Deadlock()
+	return nil
 }
 
 // Stacks implements control.Handler.

@@ -221,8 +221,8 @@ func Place(environ []string, home string, run rundir.Dir, bootID string) (superv
 
 // writeSlots fills the scan directory before anything looks at it: the user's
 // own services, the dashboard if it is wanted, the gateways that intent and
-// the container's command ask for; a gateway that the command runs in the
-// foreground has its slot too, down.
+// the container's command ask for, and the guard; a gateway that the command runs
+// in the foreground has its slot too, down.
 func (b *booter) writeSlots(context.Context) error {
 	place, err := Place(b.env, b.home, b.run, b.mark.BootID)
 	if err != nil {
@@ -250,7 +250,31 @@ func (b *booter) writeSlots(context.Context) error {
 		}
 		errs = append(errs, b.writeSlot(place.Gateway(name, flags, main), !slices.Contains(up, name)))
 	}
+	if args, wanted := b.guardArgs(supervised); wanted {
+		errs = append(errs, b.writeSlot(place.Guard(args...), false))
+	}
 	return errors.Join(errs...)
+}
+
+// guardArgs are the flags of the guard, and whether there is one: wherever
+// gateways are started by more than an operator's hand.
+func (b *booter) guardArgs(supervised bool) (args []string, wanted bool) {
+	reconcile := b.reconcile(supervised)
+	if reconcile {
+		args = append(args, "--reconcile")
+	}
+	if b.main.GatewayRun && !supervised { // its slot must not come up beside it
+		args = append(args, "--leave", b.mainProfile())
+	}
+	return args, supervised || reconcile
+}
+
+// reconcile says whether this container starts slots from stored intent.
+func (b *booter) reconcile(supervised bool) bool {
+	if v, ok := b.env.get("HERMES_RECONCILE"); ok && v != "" {
+		return config.Truthy(v)
+	}
+	return supervised
 }
 
 // dashboardWanted asks the environment, .env and config.yaml. Files that are
@@ -293,12 +317,8 @@ func (b *booter) mainProfile() string {
 // wantedProfiles are the profiles whose gateways start with the container.
 func (b *booter) wantedProfiles(supervised bool) []string {
 	var up []string
-	reconcile := supervised
-	if v, ok := b.env.get("HERMES_RECONCILE"); ok && v != "" {
-		reconcile = config.Truthy(v)
-	}
 	foreground := b.main.GatewayRun && !supervised
-	if reconcile {
+	if b.reconcile(supervised) {
 		up = b.intended()
 	}
 	if foreground { // its slot must not come up beside it, whatever was stored

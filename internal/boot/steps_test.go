@@ -326,16 +326,16 @@ func TestWhichSlotsStart(t *testing.T) {
 		env  environment
 		want string // up slots, then the down ones in parentheses
 	}{
-		"gateway run":                  {run(""), nil, "gateway-kept gateway-default"},
-		"gateway run of a profile":     {run("work"), nil, "gateway-kept gateway-work"},
-		"gateway run of no profile":    {run("none"), nil, "gateway-kept"},
+		"gateway run":                  {run(""), nil, "gateway-kept gateway-default guard --reconcile"},
+		"gateway run of a profile":     {run("work"), nil, "gateway-kept gateway-work guard --reconcile"},
+		"gateway run of no profile":    {run("none"), nil, "gateway-kept guard --reconcile"},
 		"--no-supervise":               {foreground, nil, "(gateway-default)"},
 		"the variable":                 {run(""), environment{"HERMES_GATEWAY_NO_SUPERVISE=yes"}, "(gateway-default)"},
-		"the variable, with a typo":    {run(""), environment{"HERMES_GATEWAY_NO_SUPERVISE=y"}, "gateway-kept gateway-default"},
-		"foreground of a kept profile": {MainProgram{GatewayRun: true, Profile: "kept", NoSupervise: true}, environment{"HERMES_RECONCILE=1"}, "(gateway-kept)"},
+		"the variable, with a typo":    {run(""), environment{"HERMES_GATEWAY_NO_SUPERVISE=y"}, "gateway-kept gateway-default guard --reconcile"},
+		"foreground of a kept profile": {MainProgram{GatewayRun: true, Profile: "kept", NoSupervise: true}, environment{"HERMES_RECONCILE=1"}, "guard --reconcile --leave kept (gateway-kept)"},
 		"bash":                         {MainProgram{}, nil, ""},
-		"bash that reconciles":         {MainProgram{}, environment{"HERMES_RECONCILE=1"}, "gateway-kept"},
-		"no reconciling":               {run(""), environment{"HERMES_RECONCILE=0"}, "gateway-default"},
+		"bash that reconciles":         {MainProgram{}, environment{"HERMES_RECONCILE=1"}, "gateway-kept guard --reconcile"},
+		"no reconciling":               {run(""), environment{"HERMES_RECONCILE=0"}, "gateway-default guard"},
 		"a dashboard":                  {MainProgram{}, environment{"HERMES_DASHBOARD=true"}, "dashboard"},
 		"a dashboard, with a typo":     {MainProgram{}, environment{"HERMES_DASHBOARD=on"}, ""},
 	} {
@@ -367,8 +367,8 @@ func slotsOf(t *testing.T, b *booter, env environment) string {
 	b.WriteSlot = func(dir string, spec supervise.Spec, isDown bool) error {
 		if isDown {
 			down = append(down, "("+spec.Name+")")
-		} else {
-			up = append(up, spec.Name)
+		} else if up = append(up, spec.Name); spec.Kind == supervise.KindGuard {
+			up = append(up, spec.Args[2:]...) // after `boot guard`
 		}
 		return nil
 	}

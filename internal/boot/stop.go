@@ -129,9 +129,11 @@ func (s *stop) endAll(polite context.Context, c *child) {
 	wg.Wait()
 }
 
+// partition tells who ends first. The guard is one of those: nobody needs it for
+// a stop, and it must not start what is being stopped.
 func partition(names []string) (gateways, others []string) {
 	for _, name := range names {
-		if _, ok := supervise.ProfileOf(name); ok {
+		if _, ok := supervise.ProfileOf(name); ok || name == supervise.GuardName {
 			gateways = append(gateways, name)
 		} else {
 			others = append(others, name)

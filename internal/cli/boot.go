@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -15,7 +16,9 @@ import (
 
 	"github.com/hermesgw/hermes/internal/app"
 	"github.com/hermesgw/hermes/internal/boot"
+	"github.com/hermesgw/hermes/internal/control"
 	"github.com/hermesgw/hermes/internal/exitcode"
+	"github.com/hermesgw/hermes/internal/logging"
 	"github.com/hermesgw/hermes/internal/rundir"
 	"github.com/hermesgw/hermes/internal/supervise"
 )
@@ -52,8 +55,55 @@ func newBoot(o *options) *cobra.Command {
 				return err
 			},
 		},
+		newGuard(o),
+		newDeadlock(o),
 	)
 	return cmd
+}
+
+func newGuard(o *options) *cobra.Command {
+	var g app.GuardOptions
+	cmd := &cobra.Command{
+		Use: "guard", Short: "Watch the gateways of this container", Args: exactly(0, ""),
+		Example: "  hermes boot guard --reconcile",
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if g.Ready, err = takeNotify(); err != nil {
+				return err
+			}
+			if g.Supervision, err = o.supervision(); err != nil {
+				return err
+			}
+			g.Log = o.guardLog(g.Supervision.Home)
+			return app.RunGuard(cmd.Context(), g)
+		},
+	}
+	cmd.Flags().BoolVar(&g.Reconcile, "reconcile", false, "follow what changes on the volume: profiles and intents")
+	cmd.Flags().StringVar(&g.Leave, "leave", "", "the profile whose gateway is the main program: leave its slot alone")
+	return cmd
+}
+
+// guardLog is as the settings have it; settings that are broken are the
+// gateway's to complain about, and no reason to leave the others unwatched.
+func (o *options) guardLog(home string) *slog.Logger {
+	_, log, err := o.settings(home, nil, true)
+	if err != nil {
+		return logging.New(o.err, "text", slog.LevelInfo, logging.WithoutTime())
+	}
+	return log
+}
+
+func newDeadlock(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use: "deadlock", Short: "Deadlock a gateway that was started with " + app.DeadlockVar + "=1, to see the guard act",
+		Example: "  hermes -p work boot deadlock", Args: exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, p, err := o.target()
+			if err != nil {
+				return err
+			}
+			return control.Dial(control.SocketPath(string(s.Found.Dir), p.Name)).Deadlock(cmd.Context())
+		},
+	}
 }
 
 func bootInit(ctx context.Context, args []string) error {

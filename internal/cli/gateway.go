@@ -119,6 +119,10 @@ func (r *runOptions) foreground(ctx context.Context, s *app.Supervision, p profi
 	if err != nil {
 		return err
 	}
+	var stackless error
+	if inSlot { // first of all: whatever hangs, the guard can tell where
+		stackless = app.KeepStacks(s.Found.Dir, p.Name)
+	}
 	flags := map[string]string{}
 	switch {
 	case r.verbose:
@@ -130,9 +134,13 @@ func (r *runOptions) foreground(ctx context.Context, s *app.Supervision, p profi
 	if err != nil {
 		return err
 	}
+	if stackless != nil {
+		log.Warn("a crash will leave its stacks in the log alone", "error", stackless)
+	}
 	return app.RunGateway(ctx, app.GatewayOptions{
 		Profile: p, RunDir: string(s.Found.Dir), Supervised: inSlot, Replace: r.replace,
 		Config: cfg, AssignPort: s.PortAssigner(p), Ready: notify, Log: log,
+		MayDeadlock: os.Getenv(app.DeadlockVar) == "1",
 	})
 }
 

@@ -87,6 +87,13 @@ func (c *Client) CheckDatabase(ctx context.Context) (problems []string, err erro
 	return answer.Problems, nil
 }
 
+// Deadlock makes the gateway deaf, for tests; it refuses unless it was started
+// for one.
+func (c *Client) Deadlock(ctx context.Context) error {
+	_, err := c.call(ctx, http.MethodPost, deadlockPath, nil)
+	return err
+}
+
 func (c *Client) call(ctx context.Context, method, path string, body []byte) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, BaseURL+path, bytes.NewReader(body))
 	if err != nil {
@@ -113,7 +120,7 @@ func (c *Client) explain(err error) error {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%w on %q", ErrNoGateway, c.path)
 	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("cannot use control socket %q: permission denied; run as the gateway's user or as root", c.path)
+		return fmt.Errorf("cannot use control socket %q: %w; run as the gateway's user or as root", c.path, os.ErrPermission)
 	default:
 		return fmt.Errorf("cannot ask the gateway on %q: %w", c.path, err)
 	}

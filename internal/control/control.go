@@ -33,6 +33,8 @@ const (
 	stacksPath = "/stacks"
 	checkPath  = "/check"
 	apiPrefix  = "/v1/"
+	// deadlockPath is for tests; a gateway refuses unless it was started for one.
+	deadlockPath = "/test/deadlock"
 )
 
 // maxSocketPath is sizeof(sun_path) of unix(7) less the closing zero.
@@ -88,6 +90,13 @@ type Checker interface {
 // checked is the answer of the check.
 type checked struct {
 	Problems []string `json:"problems"`
+}
+
+// Deadlocker is what a Handler may be besides: it stops answering on request, as
+// a bug might, so that a test can see who notices. It refuses unless its process
+// was started for that.
+type Deadlocker interface {
+	Deadlock() error
 }
 
 // SocketPath returns where the gateway of profile listens.

@@ -140,6 +140,13 @@ func routes(h Handler, api http.Handler) http.Handler {
 	if c, ok := h.(Checker); ok {
 		mux.HandleFunc("GET "+checkPath, func(w http.ResponseWriter, r *http.Request) { serveCheck(w, r, c) })
 	}
+	if d, ok := h.(Deadlocker); ok {
+		mux.HandleFunc("POST "+deadlockPath, func(w http.ResponseWriter, _ *http.Request) {
+			if err := d.Deadlock(); err != nil {
+				writeError(w, http.StatusForbidden, err.Error())
+			}
+		})
+	}
 	if api != nil {
 		mux.Handle(apiPrefix, api)
 	}

@@ -232,8 +232,29 @@ func (g *Gateway) API() http.Handler { return g.api }
 // Ready is closed when the gateway is ready for the first time.
 func (g *Gateway) Ready() <-chan struct{} { return g.health.first }
 
-// State returns what the gateway is doing, why and since when.
-func (g *Gateway) State() (supervise.State, string, time.Time) { return g.health.state() }
+// State returns what the gateway is doing, why and since when. It takes the
+// locks that a message needs: who cannot get those must not look alive.
+func (g *Gateway) State() (supervise.State, string, time.Time) {
+	_ = g.turns.isClosed()
+	return g.health.state()
+}
+
+// Deadlock makes two goroutines wait for each other's lock for ever, as a bug
+// would: no message is taken and State does not return. It is for tests of who
+// notices, and returns when it is done.
+func (g *Gateway) Deadlock() {
+	var both sync.WaitGroup
+	both.Add(2)
+	for _, order := range [][2]*sync.Mutex{{&g.turns.mu, &g.health.mu}, {&g.health.mu, &g.turns.mu}} {
+		go func() {
+			order[0].Lock()
+			both.Done()
+			both.Wait()
+			order[1].Lock()
+		}()
+	}
+	both.Wait()
+}
 
 // Platforms lists what the gateway serves, sorted by name.
 func (g *Gateway) Platforms() []supervise.Platform { return g.health.platforms() }

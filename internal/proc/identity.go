@@ -95,3 +95,9 @@ func Owner(fi os.FileInfo) (uid, gid int) {
 	st := fi.Sys().(*syscall.Stat_t) // what every FileInfo of this system's files holds
 	return int(st.Uid), int(st.Gid)
 }
+
+// FileID is what names a file as long as it is there: its device and inode.
+func FileID(fi os.FileInfo) (dev, ino uint64) {
+	st := fi.Sys().(*syscall.Stat_t) // as above
+	return uint64(st.Dev), st.Ino
+}

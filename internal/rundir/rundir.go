@@ -48,6 +48,10 @@ func (d Dir) ExitCode() string { return filepath.Join(d.Hermes(), "exitcode") }
 // registered or started any more.
 func (d Dir) StoppingFlag() string { return filepath.Join(d.Hermes(), "stopping") }
 
+// Stacks is the file into which the gateway of a slot writes its stacks when it
+// crashes.
+func (d Dir) Stacks(slot string) string { return filepath.Join(d.Hermes(), slot+".stacks") }
+
 // Stopping says whether the container is on its way down.
 func (d Dir) Stopping() bool {
 	_, err := os.Lstat(d.StoppingFlag())

@@ -78,12 +78,14 @@ type Death struct {
 	ReadyFor time.Duration  // how long it had been ready, 0 if never
 	NoMemory bool           // the kernel killed for want of memory while it ran
 	Asked    bool           // a stop or restart command was outstanding
-	Said     string         // its last error line, "" if it left none
+	Said     string         // its last error line, or why the guard ended it; "" if neither left any
 }
 
 // Describe says in words what ended a run.
 func (d Death) Describe() string {
 	switch {
+	case d.Signal != 0 && d.Said != "":
+		return "killed by signal " + SignalName(d.Signal) + ": " + d.Said
 	case d.Signal == syscall.SIGKILL && d.NoMemory:
 		return "killed by the kernel: out of memory"
 	case d.Signal != 0:

@@ -43,6 +43,9 @@ const gatewayPrefix = "gateway-"
 // DashboardName is the slot of the dashboard.
 const DashboardName = "dashboard"
 
+// GuardName is the slot of the guard.
+const GuardName = "guard"
+
 // GatewayName is the slot of a profile's gateway.
 func GatewayName(profileName string) string {
 	if profileName == "" {
@@ -86,6 +89,14 @@ func (p Place) Dashboard() Spec {
 	s := p.spec(DashboardName, KindDashboard, []string{"dashboard"})
 	s.Prefix = "[" + DashboardName + "]"
 	s.LogDir = filepath.Join(p.Home, "logs", DashboardName)
+	return s
+}
+
+// Guard returns the slot of the guard; args are its flags.
+func (p Place) Guard(args ...string) Spec {
+	s := p.spec(GuardName, KindGuard, append([]string{"boot", GuardName}, args...))
+	s.Prefix = "[" + GuardName + "]"
+	s.LogDir = filepath.Join(p.Home, "logs", GuardName)
 	return s
 }
 

@@ -102,7 +102,7 @@ func (e Entry) Run(ctx context.Context) error {
 // belongs to another profile, plus the sentinel, the mark and the home.
 func childEnv(environ []string, spec supervise.Spec) []string {
 	env := slices.Clone(environ)
-	if spec.Kind == supervise.KindGateway {
+	if spec.Kind == supervise.KindGateway || spec.Kind == supervise.KindGuard {
 		env = slices.DeleteFunc(env, isDashboardPassword)
 		if !spec.OwnsEnvironment {
 			env = config.StripForeign(env)

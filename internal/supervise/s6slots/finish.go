@@ -216,7 +216,7 @@ func startCommand(spec supervise.Spec) string {
 	if spec.Kind == supervise.KindGateway && spec.Profile != "default" {
 		return "hermes -p " + spec.Profile + " gateway start"
 	}
-	if spec.Kind == supervise.KindDashboard {
+	if spec.Kind == supervise.KindDashboard || spec.Kind == supervise.KindGuard {
 		return "restart the container"
 	}
 	return "hermes gateway start"
