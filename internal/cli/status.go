@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -104,7 +105,8 @@ func printList(w io.Writer, report supervise.Report) error {
 }
 
 // printReport prints one line per slot and, below it, what needs words.
-func printReport(w io.Writer, report supervise.Report, where string, now time.Time) error {
+func printReport(out io.Writer, report supervise.Report, where string, now time.Time) error {
+	w := bufio.NewWriter(out) // a table of 200 rows is 4,000 writes
 	fmt.Fprintf(w, "manager: %s%s\n\n", report.Manager, where)
 	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tab, "NAME\tSTATE\tSINCE\tWANT\tRESTARTS\tPID\tMEMORY\tPLATFORMS\tLAST EXIT")
@@ -122,7 +124,7 @@ func printReport(w io.Writer, report supervise.Report, where string, now time.Ti
 			fmt.Fprintf(w, "\n%s: %s\n", s.Name, note)
 		}
 	}
-	return nil
+	return w.Flush()
 }
 
 // explain is what a table cannot hold: the reason, until when, who holds it.

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -46,7 +47,7 @@ func (c *Client) HTTPClient() *http.Client { return c.http }
 // Status asks the gateway what it is doing. It blocks until ctx ends if the
 // gateway is deaf, and fails with ErrNoGateway if there is none.
 func (c *Client) Status(ctx context.Context) (Status, error) {
-	body, err := c.call(ctx, http.MethodGet, statusPath, nil)
+	body, err := c.get(ctx, statusPath)
 	if err != nil {
 		return Status{}, err
 	}
@@ -55,6 +56,44 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 		return Status{}, fmt.Errorf("cannot read the status on %q: %w", c.path, err)
 	}
 	return s, nil
+}
+
+// get is call for the one question that hundreds of gateways are asked at the
+// same time: a transport would start three goroutines and as many buffers for
+// each.
+func (c *Client) get(ctx context.Context, path string) ([]byte, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", c.path)
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	answer, err := exchange(conn, path)
+	if ctx.Err() != nil {
+		err = ctx.Err() // not that the connection was closed
+	}
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	return answer, nil
+}
+
+func exchange(conn net.Conn, path string) ([]byte, error) {
+	_, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: hermes\r\nConnection: close\r\n\r\n")
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.ReadResponse(bufio.NewReaderSize(conn, 1024), nil)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err == nil && resp.StatusCode >= http.StatusMultipleChoices {
+		err = refusal(resp, answer)
+	}
+	return answer, err
 }
 
 // Drain asks the gateway to finish what it has and leave; it returns when the

@@ -71,7 +71,12 @@ func (s Scandir) Services() ([]string, error) {
 		if strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
-		if info, err := os.Stat(s.Dir(e.Name())); err == nil && info.IsDir() {
+		isDir := e.IsDir()
+		if e.Type()&fs.ModeSymlink != 0 { // s6-svscan follows it
+			info, err := os.Stat(s.Dir(e.Name()))
+			isDir = err == nil && info.IsDir()
+		}
+		if isDir {
 			names = append(names, e.Name())
 		}
 	}

@@ -24,6 +24,10 @@ type Lister struct {
 	Live bool   // there is an s6 tree; without one only control sockets are asked
 }
 
+// readers is how many slots are looked up on disk at the same time: a file
+// that is read keeps a thread, and a hundred threads cost more than they save.
+const readers = 4
+
 // List implements supervise.Lister. Gateways are asked at the same time, so it
 // takes no longer than one deaf one.
 func (l Lister) List(ctx context.Context, all bool) (supervise.Report, error) {
@@ -34,8 +38,9 @@ func (l Lister) List(ctx context.Context, all bool) (supervise.Report, error) {
 	}
 	report.Services = make([]supervise.Service, len(specs))
 	var wg sync.WaitGroup
+	files := make(chan struct{}, readers)
 	for i, spec := range specs {
-		wg.Go(func() { report.Services[i] = l.service(ctx, spec) })
+		wg.Go(func() { report.Services[i] = l.service(ctx, spec, files) })
 	}
 	wg.Wait()
 	return report, nil
@@ -76,9 +81,11 @@ func (l Lister) addRegistered(specs []supervise.Spec) ([]supervise.Spec, error) 
 		return nil, err
 	}
 	for _, name := range names {
-		known := slices.ContainsFunc(specs, func(s supervise.Spec) bool { return s.Name == name })
+		if slices.ContainsFunc(specs, func(s supervise.Spec) bool { return s.Name == name }) {
+			continue
+		}
 		spec, err := ReadSpec(l.Dir.Scan().Dir(name))
-		if !known && err == nil { // without a spec it is none of ours: an s6-overlay's own
+		if err == nil { // without a spec it is none of ours: an s6-overlay's own
 			specs = append(specs, spec)
 		}
 	}
@@ -94,26 +101,34 @@ type observation struct {
 	gateway    *control.Status // nil when none answers
 }
 
-func (l Lister) observe(ctx context.Context, spec supervise.Spec) observation {
-	var o observation
-	dir := l.Dir.Scan().Dir(spec.Name)
-	if l.Live {
-		var err error
-		o.status, err = s6.ReadStatus(dir)
-		o.registered = err == nil
-	}
-	if o.registered {
-		o.supervised, _, _ = s6.Supervised(dir)
-		o.record = readRecord(dir)
-	}
+func (l Lister) observe(ctx context.Context, spec supervise.Spec, files chan struct{}) observation {
+	files <- struct{}{}
+	o := l.look(spec)
+	<-files
 	if spec.Kind == supervise.KindGateway {
 		o.gateway = ask(ctx, l.Dir, spec.Profile)
 	}
 	return o
 }
 
-func (l Lister) service(ctx context.Context, spec supervise.Spec) supervise.Service {
-	o := l.observe(ctx, spec)
+// look reads what there is of the slot on disk.
+func (l Lister) look(spec supervise.Spec) (o observation) {
+	if !l.Live {
+		return o
+	}
+	dir := l.Dir.Scan().Dir(spec.Name)
+	var err error
+	o.status, err = s6.ReadStatus(dir)
+	o.registered = err == nil
+	if o.registered {
+		o.supervised, _, _ = s6.Supervised(dir)
+		o.record = readRecord(dir)
+	}
+	return o
+}
+
+func (l Lister) service(ctx context.Context, spec supervise.Spec, files chan struct{}) supervise.Service {
+	o := l.observe(ctx, spec, files)
 	s := supervise.Service{Name: spec.Name, Kind: spec.Kind, Platforms: []supervise.Platform{}}
 	if spec.Kind == supervise.KindGateway {
 		s.Profile = &spec.Profile
