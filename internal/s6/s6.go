@@ -179,13 +179,13 @@ func Supervised(dir string) (bool, int, error) {
 // lock, and closing the file drops no lock of the supervisor, which is another
 // process.
 func lockHolder(path string) (held bool, pid int, err error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	fd, err := openPlain(path)
 	if err != nil {
 		return false, 0, err
 	}
-	defer f.Close()
+	defer unix.Close(fd)
 	lock := unix.Flock_t{Type: unix.F_WRLCK}
-	if err := unix.FcntlFlock(f.Fd(), unix.F_GETLK, &lock); err != nil {
+	if err := unix.FcntlFlock(uintptr(fd), unix.F_GETLK, &lock); err != nil {
 		return false, 0, err
 	}
 	if lock.Type == unix.F_UNLCK {
