@@ -197,7 +197,7 @@ func (p *gatewayProcess) api(ctx context.Context) (api config.APIServer, err err
 		if api.Port, err = p.o.AssignPort(ctx); err != nil {
 			return api, err
 		}
-		p.o.Log.Info("API port assigned", "port", api.Port, "file", filepath.Join(p.o.Profile.Home, ".env"))
+		p.o.Log.Info("API port assigned", "port", api.Port, "file", config.GeneratedPath(p.o.Profile.Home))
 	}
 	api.Key, err = p.apiKey(api)
 	return api, err
@@ -210,7 +210,7 @@ func (p *gatewayProcess) apiKey(api config.APIServer) (key secret.String, err er
 	}
 	key, created, err := config.EnsureAPIKey(p.o.Profile.Home)
 	if err == nil && created {
-		p.o.Log.Info("API key generated", "setting", "API_SERVER_KEY", "file", filepath.Join(p.o.Profile.Home, ".env"))
+		p.o.Log.Info("API key generated", "setting", "API_SERVER_KEY", "file", config.GeneratedPath(p.o.Profile.Home))
 	}
 	return key, err
 }

@@ -341,6 +341,7 @@ func (b *booter) intended() []string {
 	}
 	var up []string
 	for _, p := range profiles {
+		b.inherit(p)
 		i, ok, err := intent.Read(p.Home)
 		if err != nil {
 			b.say("hermes: %v", err)
@@ -350,6 +351,21 @@ func (b *booter) intended() []string {
 		}
 	}
 	return up
+}
+
+// inherit takes over, once, what an existing home wanted of a profile. The main
+// program's own wish comes after it and counts more.
+func (b *booter) inherit(p profile.Profile) {
+	i, ok, err := intent.Inherit(p.Home, time.Now())
+	name := supervise.GatewayName(p.Name)
+	switch {
+	case err != nil:
+		b.say("hermes: %s: %v", name, err)
+	case ok && i.Want == supervise.WantDown && p.Name != b.mainProfile():
+		b.say("hermes: %s stays down: %s; start it with: hermes -p %s gateway start", name, i.Why, p.Name)
+	case ok && i.Want == supervise.WantUp:
+		b.say("hermes: %s: found an existing home: %s", name, i.Why)
+	}
 }
 
 // registeredProfiles are the profiles that have a slot from the start: those
@@ -378,12 +394,19 @@ func (b *booter) recordIntent() error {
 		return err
 	}
 	if known && old.Want == supervise.WantDown {
-		b.say("hermes: %s was stopped by %s at %s; the container's command `gateway run` starts it again",
-			supervise.GatewayName(p.Name), old.By, old.At.UTC().Format(time.RFC3339))
+		b.say("hermes: %s %s; the container's command `gateway run` starts it again", supervise.GatewayName(p.Name), stoppedBy(old))
 	}
 	return intent.Write(p.Home, intent.Intent{
 		Want: supervise.WantUp, By: intent.ByMainProgram, At: time.Now().UTC(), Why: "the container's command is gateway run",
 	})
+}
+
+// stoppedBy says in words who wanted a gateway down.
+func stoppedBy(i intent.Intent) string {
+	if i.By == intent.ByMigration {
+		return "was stopped when its home was taken over (" + i.Why + ")"
+	}
+	return fmt.Sprintf("was stopped by %s at %s", i.By, i.At.UTC().Format(time.RFC3339))
 }
 
 // becomeScanner starts the wrapper of the main program, which waits for

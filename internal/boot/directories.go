@@ -12,6 +12,7 @@ import (
 
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/proc"
+	"github.com/hermesgw/hermes/internal/profile"
 	"github.com/hermesgw/hermes/internal/rundir"
 )
 
@@ -153,9 +154,34 @@ func (b *booter) own(path string) error {
 // because start-up must not grow with the volume.
 func ownPaths() []string {
 	return []string{
-		".", "config.yaml", ".env", "hermes.db", "hermes.db-wal", "hermes.db-shm", "intent.json", "meter.json",
+		".", "config.yaml", ".env", "hermes.env", "hermes.db", "hermes.db-wal", "hermes.db-shm", "intent.json", "meter.json",
 		"gateway.lock", "logs", "logs/gateways", "logs/boot.log", "profiles",
 	}
+}
+
+// profilePaths are the same paths of every other profile: they grow with the
+// number of profiles, not with what is in them.
+func profilePaths(root *os.Root) []string {
+	dir, err := root.OpenFile("profiles", os.O_RDONLY|unix.O_DIRECTORY, 0) // a FIFO in its place must not block
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	entries, err := dir.ReadDir(-1)
+	if err != nil {
+		return nil
+	}
+	var paths []string
+	for _, e := range entries {
+		if !e.IsDir() || !profile.ValidName(e.Name()) {
+			continue
+		}
+		for _, name := range ownPaths() {
+			paths = append(paths, filepath.Join("profiles", e.Name(), name))
+		}
+		paths = append(paths, filepath.Join("logs/gateways", e.Name()))
+	}
+	return append(paths, filepath.Join("logs/gateways", profile.Default))
 }
 
 // prepareHome makes the data directory if it is missing and, as root, gives
@@ -178,7 +204,7 @@ func (b *booter) prepareHome() error {
 	}
 	defer root.Close()
 	fresh := isEmptyDir(b.home)
-	for _, name := range ownPaths() {
+	for _, name := range append(ownPaths(), profilePaths(root)...) {
 		if err := b.adopt(root, name, fresh && name == "."); err != nil {
 			b.say("hermes: %s stays as it is: its filesystem refuses to give it to uid %d (%v)", filepath.Join(b.home, name), b.id.uid, errno(err))
 		}

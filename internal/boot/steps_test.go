@@ -193,7 +193,7 @@ func TestPrepareHomeChownsOnlyItsOwnPaths(t *testing.T) {
 	outside := b.path("outside")
 	write(t, filepath.Join(outside, "gateways"), "x", 0o600)
 	write(t, filepath.Join(outside, "secret"), "x", 0o600)
-	for _, name := range []string{"hermes.db", "config.yaml", "profiles/work/.env", "photos/cat.jpg"} {
+	for _, name := range []string{"hermes.db", "config.yaml", "profiles/work/.env", "profiles/work/notes/x", "profiles/Not a profile/.env", "photos/cat.jpg"} {
 		write(t, filepath.Join(b.home, name), "x", 0o600)
 	}
 	if err := os.Chown(filepath.Join(b.home, "config.yaml"), 555, 555); err != nil {
@@ -209,7 +209,8 @@ func TestPrepareHomeChownsOnlyItsOwnPaths(t *testing.T) {
 	for path, want := range map[string]int{
 		b.home: 10000, filepath.Join(b.home, "hermes.db"): 10000, filepath.Join(b.home, "profiles"): 10000,
 		filepath.Join(b.home, "config.yaml"): 555, filepath.Join(b.home, "photos"): 0, filepath.Join(b.home, "photos", "cat.jpg"): 0,
-		filepath.Join(b.home, "profiles", "work"): 0, outside: 0, filepath.Join(outside, "gateways"): 0, filepath.Join(outside, "secret"): 0,
+		filepath.Join(b.home, "profiles", "work"): 10000, filepath.Join(b.home, "profiles", "work", ".env"): 10000,
+		filepath.Join(b.home, "profiles", "work", "notes"): 0, filepath.Join(b.home, "profiles", "Not a profile"): 0, outside: 0, filepath.Join(outside, "gateways"): 0, filepath.Join(outside, "secret"): 0,
 	} {
 		if got := ownerOf(t, path); got != want {
 			t.Errorf("%s belongs to %d, want %d", path, got, want)
@@ -410,6 +411,35 @@ func TestIntentOfTheMainProgram(t *testing.T) {
 		if overruled := strings.Contains(said.String(), "gateway-default was stopped by cli at"); overruled != (c.want == supervise.WantUp) {
 			t.Errorf("%s: said %q", name, said)
 		}
+	}
+}
+
+// A home of the predecessor: what it wanted is read once, a stop of the main
+// profile is overruled, and another's is named with the command to undo it.
+func TestExistingHomeIsTakenOverOnce(t *testing.T) {
+	b, said := newBooter(t)
+	b.main, b.run = MainProgram{GatewayRun: true}, rundir.Dir(b.path("run"))
+	write(t, filepath.Join(b.home, "gateway_state.json"), `{"gateway_state":"stopped"}`, 0o644)
+	for name, state := range map[string]string{"busy": "draining", "off": "stopped", "odd": "sideways"} {
+		write(t, filepath.Join(b.home, "profiles", name, "gateway_state.json"), `{"gateway_state":"`+state+`"}`, 0o644)
+	}
+	if got := slotsOf(t, b, nil); got != "gateway-busy gateway-default" { // the main program's comes last, being down in the old home
+		t.Errorf("slots %s", got)
+	}
+	for _, line := range []string{
+		"hermes: gateway-busy: found an existing home: gateway_state of gateway_state.json was draining\n",
+		"hermes: gateway-off stays down: gateway_state of gateway_state.json was stopped; start it with: hermes -p off gateway start\n",
+		"hermes: gateway-default was stopped when its home was taken over (gateway_state of gateway_state.json was stopped); the container's command `gateway run` starts it again\n",
+		`its gateway_state is "sideways"; say it with gateway start or gateway stop` + "\n",
+	} {
+		if strings.Count(said.String(), line) != 1 {
+			t.Errorf("did not say %q once:\n%s", line, said)
+		}
+	}
+	write(t, filepath.Join(b.home, "profiles", "busy", "gateway_state.json"), `{"desired_state":"stopped"}`, 0o644)
+	said.Reset()
+	if got := slotsOf(t, b, nil); got != "gateway-default gateway-busy" || strings.Contains(said.String(), "existing home") {
+		t.Errorf("the second boot: slots %s; said %q", got, said)
 	}
 }
 

@@ -22,11 +22,10 @@ const (
 )
 
 // EnsureAPIKey returns the key in home/.env and makes one where there is none:
-// a line is added, every other line stays, the file becomes 0600 in one step.
+// a line is added (in an existing home to hermes.env), every other line stays, the file becomes 0600 in one step.
 // The caller holds the profile's lock; two callers at once could make two keys.
 func EnsureAPIKey(home string) (key secret.String, created bool, err error) {
-	path := filepath.Join(home, dotenvName)
-	entries, err := readDotenv(path)
+	entries, _, err := readHome(home)
 	if err != nil {
 		return secret.String{}, false, exitcode.With(exitcode.Config, err)
 	}
@@ -34,7 +33,7 @@ func EnsureAPIKey(home string) (key secret.String, created bool, err error) {
 		return secret.New(e.text), false, nil
 	}
 	text := newAPIKey()
-	if err := appendLine(path, apiKeyName+"="+text); err != nil {
+	if err := appendLine(GeneratedPath(home), apiKeyName+"="+text); err != nil {
 		return secret.String{}, false, fmt.Errorf("cannot keep a new API key: %w", err)
 	}
 	return secret.New(text), true, nil

@@ -195,16 +195,22 @@ type loader struct {
 	config  *Config
 	dotenv  map[string]entry // by variable
 	yaml    map[string]entry // by key
+	// inherited: the home is one that the predecessor made.
+	inherited bool
 }
 
 // entry is a raw value and its place in a file.
 type entry struct {
 	text      string
-	line, col int // from 1; col 0 means unknown
+	line, col int    // from 1; col 0 means unknown
+	file      string // where that is not the usual file of its source
 }
 
 // where writes the place of e in file: FILE:LINE or FILE:LINE:COL.
 func (e entry) where(file string) string {
+	if e.file != "" {
+		file = filepath.Join(filepath.Dir(file), e.file)
+	}
 	if e.col == 0 {
 		return fmt.Sprintf("%s:%d", file, e.line)
 	}
@@ -217,12 +223,18 @@ func (l *loader) readFiles() []error {
 	}
 	var errs []error
 	var err error
-	if l.dotenv, err = readDotenv(l.path(dotenvName)); err != nil {
+	l.inherited = isInherited(l.options.Home)
+	if l.dotenv, l.config.Warnings, err = readHome(l.options.Home); err != nil {
 		errs = append(errs, exitcode.With(exitcode.Config, err))
 	}
-	var wrong []error
-	l.yaml, l.config.Warnings, wrong = readYAML(l.path(yamlName))
-	for _, err := range wrong {
+	w := readYAML(l.path(yamlName), l.inherited)
+	if l.inherited {
+		l.warnUnknown(l.path(dotenvName), l.unknownVariables())
+		l.inherit(w)
+	}
+	l.yaml = w.entries
+	l.config.Warnings = append(l.config.Warnings, w.warnings...)
+	for _, err := range w.errors {
 		errs = append(errs, exitcode.With(exitcode.Config, err))
 	}
 	return errs
@@ -232,8 +244,15 @@ func (l *loader) path(name string) string { return filepath.Join(l.options.Home,
 
 // resolve walks the sources of s from the strongest to the default.
 func (l *loader) resolve(s Setting) (value, error) {
-	for _, source := range []func(Setting) (value, bool, error){l.fromFlag, l.fromEnvironment, l.fromDotenv, l.fromYAML} {
-		if v, ok, err := source(s); ok || err != nil {
+	for _, source := range []struct {
+		kind SourceKind
+		look func(Setting) (value, bool, error)
+	}{{FromFlag, l.fromFlag}, {FromEnvironment, l.fromEnvironment}, {FromDotenv, l.fromDotenv}, {FromFile, l.fromYAML}} {
+		v, ok, err := source.look(s)
+		if err != nil && l.tolerate(s, source.kind, err) {
+			continue
+		}
+		if ok || err != nil {
 			return v, err
 		}
 	}

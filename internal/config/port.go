@@ -32,7 +32,7 @@ func EnsureAPIPort(home string, taken func(port int) bool) (port int, err error)
 			return 0, exitcode.With(exitcode.Config, errors.New("cannot assign an API port: all from 8643 up are taken; set "+apiPortName))
 		}
 	}
-	if err := appendLine(filepath.Join(home, dotenvName), apiPortName+"="+strconv.Itoa(port)); err != nil {
+	if err := appendLine(GeneratedPath(home), apiPortName+"="+strconv.Itoa(port)); err != nil {
 		return 0, fmt.Errorf("cannot keep the new API port: %w", err)
 	}
 	return port, nil
@@ -42,9 +42,9 @@ func EnsureAPIPort(home string, taken func(port int) bool) (port int, err error)
 // the dashboard. What cannot be read claims nothing: another profile's broken
 // file must not keep this one from starting.
 func ClaimedPorts(home string) []int {
-	dotenv, _ := readDotenv(filepath.Join(home, dotenvName))
-	yaml, _, _ := readYAML(filepath.Join(home, yamlName))
-	return claimed(func(s Setting) []string { return []string{dotenv[s.Env].text, yaml[s.Key].text} })
+	dotenv, _, _ := readHome(home)
+	yaml := readYAML(filepath.Join(home, yamlName), isInherited(home))
+	return claimed(func(s Setting) []string { return []string{dotenv[s.Env].text, yaml.entries[s.Key].text} })
 }
 
 // PortsOf is ClaimedPorts of an environment.

@@ -16,36 +16,41 @@ import (
 // readYAML reads config.yaml into raw values by key; a missing file is empty.
 // Keys that nobody reads become warnings, not errors: a file written for
 // another version still loads. What is wrong is named as a whole, beside the
-// values that are not.
-func readYAML(path string) (map[string]entry, []string, []error) {
+// values that are not; in an inherited home values in another shape than ours
+// are warnings too.
+func readYAML(path string, inherited bool) *walker {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, nil
+		return &walker{}
 	}
 	if err != nil {
-		return nil, nil, []error{fmt.Errorf("cannot read settings: %w", err)}
+		return &walker{errors: []error{fmt.Errorf("cannot read settings: %w", err)}}
 	}
-	return parseYAML(path, data)
+	return parseYAML(path, data, inherited)
 }
 
-func parseYAML(path string, data []byte) (map[string]entry, []string, []error) {
+func parseYAML(path string, data []byte, inherited bool) *walker {
 	file, err := parse(bytes.TrimPrefix(data, []byte("\ufeff")))
 	if err != nil {
-		return nil, nil, []error{syntaxError(path, err)}
+		return &walker{errors: []error{syntaxError(path, err)}}
 	}
-	w := walker{path: path, entries: map[string]entry{}, anchors: map[string]ast.Node{}, sections: map[string]bool{}, keys: map[string]bool{}}
+	w := &walker{inherited: inherited, path: path, entries: map[string]entry{}, anchors: map[string]ast.Node{}, sections: map[string]bool{}, keys: map[string]bool{}}
 	for _, s := range Settings() {
 		w.expect(s.Key)
 	}
+	if inherited {
+		for key := range predecessorKeys() {
+			w.expect(key)
+		}
+	}
 	body, err := w.body(file)
 	if err != nil {
-		return nil, nil, []error{err}
-	}
-	if body != nil {
-		ast.Walk(&w, body)
+		w.errors = append(w.errors, err)
+	} else if body != nil {
+		ast.Walk(w, body)
 		w.mapping("", body)
 	}
-	return w.entries, w.warnings, w.errors
+	return w
 }
 
 // errParserBug stands for a panic of the YAML parser, which some broken files
@@ -85,6 +90,9 @@ type walker struct {
 	entries  map[string]entry
 	warnings []string
 	errors   []error
+
+	inherited bool
+	unknown   []string // keys that nobody reads, of an inherited file
 }
 
 func (w *walker) expect(key string) {
@@ -128,7 +136,7 @@ func (w *walker) mapping(prefix string, n ast.Node) {
 	}
 	m, ok := n.(ast.MapNode)
 	if !ok {
-		w.fail(n, "%sexpected a mapping of settings (name: value), found %s", label(prefix), describe(n))
+		w.fail(prefix, n, "%sexpected a mapping of settings (name: value), found %s", label(prefix), describe(n))
 		return
 	}
 	for iter := m.MapRange(); iter.Next(); {
@@ -146,6 +154,8 @@ func (w *walker) pair(prefix string, k ast.MapKeyNode, v ast.Node) {
 		w.mapping(key, v)
 	case w.keys[key]:
 		w.scalar(key, v)
+	case w.inherited:
+		w.unknown = append(w.unknown, key)
 	default:
 		w.warnings = append(w.warnings, w.errorAt(k, "unknown setting %q is ignored", key).Error())
 	}
@@ -166,15 +176,21 @@ func (w *walker) scalar(key string, n ast.Node) {
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
 		text = n.GetToken().Value
 	default:
-		w.fail(n, "%sexpected a single value, found %s", label(key), describe(n))
+		w.fail(key, n, "%sexpected a single value, found %s", label(key), describe(n))
 		return
 	}
 	p := n.GetToken().Position
 	w.entries[key] = entry{text: text, line: p.Line, col: p.Column}
 }
 
-func (w *walker) fail(n ast.Node, format string, args ...any) {
-	w.errors = append(w.errors, w.errorAt(n, format, args...))
+// fail notes what is wrong with the value of key; "" is the whole file.
+func (w *walker) fail(key string, n ast.Node, format string, args ...any) {
+	err := w.errorAt(n, format, args...)
+	if w.forgives(key) {
+		w.warnings = append(w.warnings, err.Error()+"; it is ignored")
+		return
+	}
+	w.errors = append(w.errors, err)
 }
 
 // maxAliases ends a chain of aliases that leads back to itself.

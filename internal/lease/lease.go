@@ -3,8 +3,10 @@
 // process dies, however it dies, so there is nothing stale to clean up.
 //
 // What the holder writes into the file is for people and for error messages;
-// nobody decides by it. The package does not ask a holder to leave; control
-// does.
+// nobody decides by it. A lock file that somebody else wrote, such as the
+// predecessor's in an existing home, is locked and left as it is; the holder is
+// then named in a file beside it. The package does not ask a holder to leave;
+// control does.
 //
 //	l, err := lease.TryAcquire(home, lease.Holder{Host: "web-1", PID: os.Getpid()})
 //	if held := (*lease.HeldError)(nil); errors.As(err, &held) {
@@ -25,11 +27,17 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hermesgw/hermes/internal/exitcode"
 )
 
 // FileName is the lock's name in the home of a profile.
 const FileName = "gateway.lock"
+
+// besideName is where the holder is named when the lock file holds what is not
+// ours to change.
+const besideName = FileName + ".holder"
 
 // RetryEvery is how often Acquire tries again: a quarter of the second within
 // which a standby must have taken over.
@@ -70,6 +78,7 @@ func (e *HeldError) Error() string {
 // Lease is a held lock.
 type Lease struct {
 	file    *os.File
+	name    *os.File // holds the holder's name: file, or the one beside a foreign file
 	release sync.Once
 }
 
@@ -83,11 +92,18 @@ func TryAcquire(home string, self Holder) (*Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := write(f, self); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("cannot write the holder into %q: %w", path, err)
+	l := &Lease{file: f, name: f}
+	if foreign(f) {
+		if l.name, err = lockBeside(home); err != nil {
+			f.Close()
+			return nil, err
+		}
 	}
-	return &Lease{file: f}, nil
+	if err := write(l.name, self); err != nil {
+		l.Release()
+		return nil, fmt.Errorf("cannot write the holder into %q: %w", l.name.Name(), err)
+	}
+	return l, nil
 }
 
 // Lock takes the lock on the file at path, which is made if it is missing, and
@@ -102,7 +118,7 @@ func Lock(ctx context.Context, path string) (*Lease, error) {
 		var held *HeldError
 		switch {
 		case err == nil:
-			return &Lease{file: f}, nil
+			return &Lease{file: f, name: f}, nil
 		case !errors.As(err, &held):
 			return nil, err
 		}
@@ -116,14 +132,51 @@ func Lock(ctx context.Context, path string) (*Lease, error) {
 
 // take opens and locks path, or fails at once.
 func take(path string) (*os.File, error) {
-	// Go opens close-on-exec: a child that outlives us must not keep the lock.
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	f, err := openLock(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the lock of the profile: %w; the data directory must be writable for this user", err)
 	}
 	if err := claim(f, lock); err != nil {
 		defer f.Close()
 		return nil, explain(f, err)
+	}
+	return f, nil
+}
+
+// openLock opens the lock file, for reading where it may not be written: that is
+// enough to lock it. Go opens close-on-exec: a child that outlives us must not
+// keep the lock.
+func openLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if errors.Is(err, os.ErrPermission) {
+		if old, readErr := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0); readErr == nil {
+			return old, nil
+		}
+	}
+	return f, err
+}
+
+// foreign says whether the locked file holds what no holder of ours wrote, or
+// may not be written at all.
+func foreign(f *os.File) bool {
+	if mode, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0); err == nil && mode&unix.O_ACCMODE == unix.O_RDONLY {
+		return true
+	}
+	data, err := io.ReadAll(io.NewSectionReader(f, 0, maxHolder))
+	return err == nil && len(data) > 0 && read(f).Host == ""
+}
+
+// lockBeside opens the file beside a foreign lock and locks it too, so that a
+// name in it counts as long as its writer lives.
+func lockBeside(home string) (*os.File, error) {
+	path := filepath.Join(home, besideName)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open %q: %w; the data directory must be writable for this user", path, err)
+	}
+	if err := lock(f); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("cannot lock %q: %w", path, err)
 	}
 	return f, nil
 }
@@ -157,8 +210,9 @@ func Acquire(ctx context.Context, home string, self Holder, held func(Holder)) (
 // would let two processes lock two different files of the same name.
 func (l *Lease) Release() {
 	l.release.Do(func() {
-		_ = l.file.Truncate(0) // the name is of no use once nobody holds it
-		_ = l.file.Close()
+		_ = l.name.Truncate(0) // it is of no use once nobody holds the lock
+		_ = l.name.Close()
+		_ = l.file.Close() // twice the same file is no matter
 	})
 }
 
@@ -210,7 +264,7 @@ func claim(f *os.File, lock func(*os.File) error) error {
 	if err := lock(f); err != nil {
 		return err
 	}
-	second, err := os.OpenFile(f.Name(), os.O_RDWR|syscall.O_NOFOLLOW, 0)
+	second, err := openLock(f.Name())
 	if err != nil {
 		return err
 	}
@@ -251,7 +305,7 @@ func lock(f *os.File) error {
 func explain(f *os.File, err error) error {
 	switch {
 	case errors.Is(err, syscall.EWOULDBLOCK):
-		return &HeldError{Path: f.Name(), Holder: read(f)}
+		return &HeldError{Path: f.Name(), Holder: holder(f)}
 	case errors.Is(err, ErrNoLocks):
 		return noLocks(f, err)
 	case errors.Is(err, syscall.ENOLCK), errors.Is(err, syscall.ENOSYS), errors.Is(err, syscall.EOPNOTSUPP):
@@ -278,6 +332,23 @@ func write(f *os.File, h Holder) error {
 	}
 	_, err = f.WriteAt(append(data, '\n'), 0)
 	return err
+}
+
+// holder reads who holds the locked f: from f itself, else from the file beside
+// it, whose name counts only while its writer has that one locked too.
+func holder(f *os.File) Holder {
+	if h := read(f); h.Host != "" {
+		return h
+	}
+	beside, err := os.OpenFile(filepath.Join(filepath.Dir(f.Name()), besideName), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return Holder{}
+	}
+	defer beside.Close()
+	if !errors.Is(lock(beside), syscall.EWOULDBLOCK) {
+		return Holder{}
+	}
+	return read(beside)
 }
 
 // read returns the zero Holder for a file that is empty or half written.

@@ -187,3 +187,65 @@ func TestLockWaitsItsTurn(t *testing.T) {
 		t.Errorf("after it was released: %v", err)
 	}
 }
+
+// A lock file of an existing home is locked and left as it is; who holds it is
+// known all the same.
+func TestForeignLockFileIsLockedAndLeftAsItIs(t *testing.T) {
+	for _, mode := range []os.FileMode{0o644, 0o444} {
+		home := t.TempDir()
+		path := filepath.Join(home, lease.FileName)
+		const record = `{"pid": 7, "kind": "somebody-else"}`
+		if err := os.WriteFile(path, []byte(record), mode); err != nil {
+			t.Fatal(err)
+		}
+		before, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		self := lease.Holder{Host: "a", PID: 7, RunDir: "/run"}
+		l, err := lease.TryAcquire(home, self)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = lease.TryAcquire(home, lease.Holder{Host: "b"})
+		var held *lease.HeldError
+		if !errors.As(err, &held) || held.Holder != self {
+			t.Errorf("mode %o: got %v, want a HeldError naming %+v", mode, err, self)
+		}
+		l.Release()
+		again, err := lease.TryAcquire(home, lease.Holder{Host: "b"})
+		if err != nil {
+			t.Fatalf("after the release: %v", err)
+		}
+		again.Release()
+		after, err := os.Stat(path)
+		if data, _ := os.ReadFile(path); err != nil || string(data) != record || !after.ModTime().Equal(before.ModTime()) {
+			t.Errorf("mode %o: the file holds %q, changed %s (%v)", mode, data, after.ModTime(), err)
+		}
+	}
+}
+
+// The name beside a foreign lock is no holder once its writer is gone.
+func TestNameBesideAForeignLockDiesWithItsWriter(t *testing.T) {
+	home := t.TempDir()
+	path := filepath.Join(home, lease.FileName)
+	if err := os.WriteFile(path, []byte("123\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := hold(t, home)
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		t.Fatal(err)
+	}
+	_, err = lease.TryAcquire(home, lease.Holder{Host: "b"})
+	var held *lease.HeldError
+	if !errors.As(err, &held) || held.Holder != (lease.Holder{}) {
+		t.Errorf("got %v, want a HeldError that names nobody", err)
+	}
+}

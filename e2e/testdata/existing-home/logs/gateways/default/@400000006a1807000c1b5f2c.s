@@ -1,0 +1,1 @@
+@400000006a1806f400000000 gateway started
