@@ -33,6 +33,7 @@ type Supervision struct {
 	Found  rundir.Found
 	Home   string // data directory
 	binary string
+	asker  int // uid of who runs this command, before Enter
 	lookup func(string) (string, bool)
 }
 
@@ -43,7 +44,10 @@ func FindSupervision(lookup func(string) (string, bool)) (*Supervision, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot find the path of hermes: %w", err)
 	}
-	s := &Supervision{Found: rundir.Find(rundir.Options{Lookup: lookup, UID: os.Getuid()}), binary: binary, lookup: lookup}
+	s := &Supervision{
+		Found:  rundir.Find(rundir.Options{Lookup: lookup, UID: os.Getuid()}),
+		binary: binary, asker: os.Getuid(), lookup: lookup,
+	}
 	s.Home, err = home(lookup, s.Found.Mark)
 	return s, err
 }
@@ -196,7 +200,8 @@ func (s *Supervision) Manager(by string) (*s6slots.Manager, error) {
 	if s.Found.Refusal != "" {
 		return nil, s.refused()
 	}
-	return &s6slots.Manager{Dir: s.Found.Dir, Binary: s.binary, By: by}, nil
+	mark, _ := s.lookup(supervise.MarkVar)
+	return &s6slots.Manager{Dir: s.Found.Dir, Binary: s.binary, By: by, UID: &s.asker, Mark: mark}, nil
 }
 
 // GatewaySpec is the slot of a profile's gateway in this tree. args follow
@@ -229,10 +234,7 @@ func (s *Supervision) StartGateway(ctx context.Context, m *s6slots.Manager, p pr
 			return err
 		}
 	}
-	if err := s.note(p, supervise.WantUp, m.By); err != nil {
-		return err
-	}
-	return m.Start(ctx, spec.Name, wait)
+	return s.noting(m, p, supervise.WantUp).Start(ctx, spec.Name, wait)
 }
 
 // owns says whether the container's environment speaks of p: in our own tree
@@ -246,14 +248,11 @@ func (s *Supervision) owns(m *s6slots.Manager, p profile.Profile) bool {
 
 // StopGateway stops one gateway and notes the wish.
 func (s *Supervision) StopGateway(ctx context.Context, m *s6slots.Manager, p profile.Profile, wait bool) error {
-	if err := s.note(p, supervise.WantDown, m.By); err != nil {
-		return err
-	}
 	name := supervise.GatewayName(p.Name)
 	if !m.Registered(name) {
-		return nil
+		return s.note(p, supervise.WantDown, m)
 	}
-	return m.Stop(ctx, name, wait)
+	return s.noting(m, p, supervise.WantDown).Stop(ctx, name, wait)
 }
 
 // RestartGateway restarts one gateway, or starts it if it is down.
@@ -262,15 +261,20 @@ func (s *Supervision) RestartGateway(ctx context.Context, m *s6slots.Manager, p 
 	if !m.Registered(name) {
 		return s.StartGateway(ctx, m, p, nil, wait)
 	}
-	if err := s.note(p, supervise.WantUp, m.By); err != nil {
-		return err
-	}
-	return m.Restart(ctx, name, wait)
+	return s.noting(m, p, supervise.WantUp).Restart(ctx, name, wait)
 }
 
-func (s *Supervision) note(p profile.Profile, want supervise.Want, by string) error {
+// noting is m, and its command notes the wish when its turn has come: of two
+// commands at once the later one's wish stays, and the slot does what it says.
+func (s *Supervision) noting(m *s6slots.Manager, p profile.Profile, want supervise.Want) *s6slots.Manager {
+	n := *m
+	n.Note = func() error { return s.note(p, want, m) }
+	return &n
+}
+
+func (s *Supervision) note(p profile.Profile, want supervise.Want, m *s6slots.Manager) error {
 	return s.OnVolume(func() error {
-		return intent.Write(p.Home, intent.Intent{Want: want, By: by, At: time.Now().UTC()})
+		return intent.Write(p.Home, intent.Intent{Want: want, By: m.By, At: time.Now().UTC(), Why: m.Why})
 	})
 }
 

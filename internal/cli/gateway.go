@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -26,6 +27,9 @@ import (
 
 // waitLimit is how long start and restart wait for ready or failed.
 const waitLimit = 90 * time.Second
+
+// maxWhy bounds --why, in bytes: it is a line in a log.
+const maxWhy = 500
 
 func newGateway(o *options) *cobra.Command {
 	cmd := &cobra.Command{
@@ -188,6 +192,7 @@ type slotOptions struct {
 	all    bool
 	wait   bool
 	noWait bool
+	why    string
 }
 
 // slotAction does one thing to the gateway of one profile.
@@ -197,12 +202,13 @@ func newSlotCommand(o *options, use, short, done string, act slotAction) *cobra.
 	so := &slotOptions{options: o}
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: exactly(0, ""),
-		Example: fmt.Sprintf("  hermes gateway %s\n  hermes -p work gateway %s --no-wait\n  hermes gateway %s --all", use, use, use),
+		Example: fmt.Sprintf("  hermes gateway %[1]s\n  hermes -p work gateway %[1]s --no-wait\n  hermes gateway %[1]s --all --why 'new model'", use),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return so.run(cmd.Context(), done, act) },
 	}
 	cmd.Flags().BoolVar(&so.all, "all", false, "every profile's gateway; goes on past failures")
 	cmd.Flags().BoolVar(&so.wait, "wait", true, "wait until it is done or has failed")
 	cmd.Flags().BoolVar(&so.noWait, "no-wait", false, "only ask for it")
+	cmd.Flags().StringVar(&so.why, "why", "", "the reason, for intent.json and logs/audit.log")
 	return cmd
 }
 
@@ -234,6 +240,9 @@ func newGatewayRestart(o *options) *cobra.Command {
 }
 
 func (so *slotOptions) run(ctx context.Context, done string, act slotAction) error {
+	if len(so.why) > maxWhy {
+		return usage("--why has %d bytes: give %d at most", len(so.why), maxWhy)
+	}
 	s, p, err := so.target()
 	if err != nil {
 		return err
@@ -243,24 +252,22 @@ func (so *slotOptions) run(ctx context.Context, done string, act slotAction) err
 	if err != nil {
 		return err
 	}
+	m.Why = so.why
 	targets := []profile.Profile{p}
 	if so.all {
 		if targets, err = profile.List(s.Home); err != nil {
 			return err
 		}
 	}
-	wait := so.wait && !so.noWait
-	if !wait {
-		done = "asked"
-	}
 	ctx, cancel := context.WithTimeout(ctx, waitLimit)
 	defer cancel()
+	outcomes := so.each(targets, func(p profile.Profile) error { return act(ctx, s, m, p, so.waits(m, p)) })
 	var errs []error
-	for _, p := range targets {
-		err := act(ctx, s, m, p, wait)
+	for i, p := range targets {
+		err := <-outcomes[i]
 		errs = append(errs, err)
 		if err == nil {
-			fmt.Fprintf(so.out, "%s: %s\n", supervise.GatewayName(p.Name), done)
+			fmt.Fprintf(so.out, "%s: %s\n", supervise.GatewayName(p.Name), so.outcome(m, p, done))
 		} else if so.all {
 			fmt.Fprintf(so.out, "%s: failed: %s\n", supervise.GatewayName(p.Name), oneLine(err.Error()))
 		}
@@ -269,6 +276,44 @@ func (so *slotOptions) run(ctx context.Context, done string, act slotAction) err
 		return exitcode.Silent(exitcode.Failed)
 	}
 	return errors.Join(errs...)
+}
+
+// each calls act for every target, a few at a time: all gateways starting at
+// once would want all their memory at once. It returns where each one's answer
+// will be.
+func (so *slotOptions) each(targets []profile.Profile, act func(profile.Profile) error) []chan error {
+	outcomes := make([]chan error, len(targets))
+	turns := make(chan struct{}, max(2, runtime.NumCPU()))
+	for i := range targets {
+		outcomes[i] = make(chan error, 1)
+	}
+	go func() {
+		for i, p := range targets {
+			turns <- struct{}{}
+			go func() {
+				defer func() { <-turns }()
+				outcomes[i] <- act(p)
+			}()
+		}
+	}()
+	return outcomes
+}
+
+// waits says whether to wait for the outcome. A turn that stops or restarts its
+// own gateway would wait for its own end.
+func (so *slotOptions) waits(m *s6slots.Manager, p profile.Profile) bool {
+	return so.wait && !so.noWait && !m.Inside(supervise.GatewayName(p.Name))
+}
+
+// outcome is what is said of a success.
+func (so *slotOptions) outcome(m *s6slots.Manager, p profile.Profile, done string) string {
+	switch {
+	case so.waits(m, p):
+		return done
+	case m.Inside(supervise.GatewayName(p.Name)):
+		return "asked; it is done after this turn"
+	}
+	return "asked"
 }
 
 // sayNotInUse says which gateway is meant where `profile use` chose another:

@@ -144,8 +144,9 @@ func (e Entry) servePause(ctx context.Context) error {
 			return nil
 		}
 		if !time.Now().Before(*r.Until) {
-			r.State, r.Until, r.Reason = "", nil, ""
-			return r.write(e.Dir) // the meter stays: this start is the trial
+			return changeRecord(e.Dir, func(r *record) {
+				r.State, r.Until, r.Reason = "", nil, "" // the meter stays: this start is the trial
+			})
 		}
 		select {
 		case <-ctx.Done():
@@ -162,18 +163,28 @@ func (e Entry) recordRun(spec supervise.Spec) error {
 	if err != nil {
 		return err
 	}
-	r := readRecord(e.Dir)
-	if r.Started.IsZero() && r.Meter.Deaths == 0 { // the first run in this tree: what the last container knew
-		r.Meter = storedMeter(spec)
-	}
-	r.Started, r.PID, r.Ticks, r.OOMKills = time.Now(), 0, 0, nil
-	if kills, ok := proc.OOMKills(e.cgroups()); ok {
-		r.OOMKills = &kills
-	}
-	if self.Session == self.PID { // else the session holds others too
-		r.PID, r.Ticks = self.PID, self.Start
-	}
-	return r.write(e.Dir)
+	by := "policy"
+	err = changeRecord(e.Dir, func(r *record) {
+		if r.Started.IsZero() {
+			by = "boot"
+			if r.Meter.Deaths == 0 { // what the last container knew
+				r.Meter = storedMeter(spec)
+			}
+		}
+		if r.By != "" {
+			by = r.By
+		}
+		r.By, r.Config = "", fingerprint(spec)
+		r.Started, r.PID, r.Ticks, r.OOMKills = time.Now(), 0, 0, nil
+		if self.Session == self.PID { // else the session holds others too
+			r.PID, r.Ticks = self.PID, self.Start
+		}
+		if kills, ok := proc.OOMKills(e.cgroups()); ok {
+			r.OOMKills = &kills
+		}
+	})
+	auditLine(spec, "run", "began", "by", by, "pid", strconv.Itoa(self.PID))
+	return err
 }
 
 // endLeftovers ends what an earlier run of the same slot left in this

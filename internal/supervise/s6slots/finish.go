@@ -2,6 +2,7 @@ package s6slots
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -51,12 +52,15 @@ func (e Entry) Finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	death, err := e.death(status, time.Now())
+	death, by, err := e.death(status, time.Now())
 	if err != nil {
 		return err
 	}
 	death.Said = takeLastWords(spec)
-	return e.settle(spec, death, status.WantUp)
+	if by == "" && rundir.Dir(spec.RunDir).Stopping() {
+		by = "container"
+	}
+	return e.settle(spec, death, status.WantUp, by)
 }
 
 // sweep ends what the dead service started and left: nothing outlives it.
@@ -68,21 +72,22 @@ func (e Entry) sweep(ctx context.Context, spec supervise.Spec) {
 	}
 }
 
-// death decodes finish's arguments and asks whether the end was asked for.
-func (e Entry) death(status s6.Status, now time.Time) (supervise.Death, error) {
-	d := supervise.Death{At: now}
+// death decodes finish's arguments and asks whether the end was asked for, and
+// by whom.
+func (e Entry) death(status s6.Status, now time.Time) (d supervise.Death, by string, err error) {
+	d.At = now
 	if len(e.Args) < 2 {
-		return d, exitcode.With(exitcode.Usage, fmt.Errorf("finish wants CODE SIGNAL NAME, got %q", e.Args))
+		return d, "", exitcode.With(exitcode.Usage, fmt.Errorf("finish wants CODE SIGNAL NAME, got %q", e.Args))
 	}
 	code, err := strconv.Atoi(e.Args[0])
 	if err != nil {
-		return d, fmt.Errorf("cannot read exit code %q: %w", e.Args[0], err)
+		return d, "", fmt.Errorf("cannot read exit code %q: %w", e.Args[0], err)
 	}
 	d.Code = code
 	if code == killedBySignal {
 		sig, err := strconv.Atoi(e.Args[1])
 		if err != nil {
-			return d, fmt.Errorf("cannot read signal %q: %w", e.Args[1], err)
+			return d, "", fmt.Errorf("cannot read signal %q: %w", e.Args[1], err)
 		}
 		d.Code, d.Signal = 0, syscall.Signal(sig)
 	}
@@ -98,9 +103,9 @@ func (e Entry) death(status s6.Status, now time.Time) (supervise.Death, error) {
 	if kills, ok := proc.OOMKills(e.cgroups()); ok && r.OOMKills != nil {
 		d.NoMemory = kills > *r.OOMKills
 	}
-	_, wasAsked := takeAsked(e.Dir)
+	a, wasAsked := takeAsked(e.Dir)
 	d.Asked = wasAsked || !status.WantUp
-	return d, nil
+	return d, a.By, nil
 }
 
 // lastWordsPath lies where the service may write also when its supervisor is
@@ -143,23 +148,42 @@ func printable(line string) string {
 	}, line)
 }
 
-// settle records the death and tells s6 what to do next.
-func (e Entry) settle(spec supervise.Spec, d supervise.Death, wantUp bool) error {
-	r := readRecord(e.Dir)
-	if !wantUp && r.Until != nil { // only the pause was stopped; the death before it stays the last
-		return r.cleared().write(e.Dir)
-	}
-	r.LastExit = exitOf(d)
-	if !wantUp {
-		return r.cleared().write(e.Dir)
-	}
-	decision := supervise.Decide(d, r.Meter, spec.BackoffMax, rand.Float64())
-	r.Meter, r.State, r.Until, r.Reason, r.At = decision.Meter, "", nil, decision.Reason, d.At
+// settle records the death and tells s6 what to do next. by is who asked.
+func (e Entry) settle(spec supervise.Spec, d supervise.Death, wantUp bool, by string) error {
+	var decision supervise.Decision
 	var outcome error
+	next, pid := "down", 0
+	err := changeRecord(e.Dir, func(r *record) {
+		pid = r.PID
+		if !wantUp {
+			if r.Until == nil { // else only the pause was stopped; the death before it stays the last
+				r.LastExit = exitOf(d)
+			}
+			*r = r.cleared()
+			return
+		}
+		r.LastExit, r.By = exitOf(d), by
+		decision = supervise.Decide(d, r.Meter, spec.BackoffMax, rand.Float64())
+		next = string(decision.Action)
+		outcome = r.apply(spec, d, decision)
+	})
+	noteEnd(spec, d, pid, by, next)
+	if wantUp {
+		e.say(spec, decision)
+		if !d.Asked {
+			keepMeter(spec, decision.Meter)
+		}
+	}
+	return errors.Join(err, outcome)
+}
+
+// apply puts a decision into the record; its error is what finish exits with.
+func (r *record) apply(spec supervise.Spec, d supervise.Death, decision supervise.Decision) error {
+	r.Meter, r.State, r.Until, r.Reason, r.At = decision.Meter, "", nil, decision.Reason, d.At
 	switch decision.Action {
 	case supervise.Park:
 		r.State = supervise.Parked
-		outcome = exitcode.Silent(exitcode.Permanent)
+		return exitcode.Silent(exitcode.Permanent)
 	case supervise.RestartAfter:
 		r.State, r.Until = supervise.Backoff, after(d.At, decision.Delay)
 	case supervise.Trial:
@@ -168,17 +192,19 @@ func (e Entry) settle(spec supervise.Spec, d supervise.Death, wantUp bool) error
 	case supervise.RestartNow:
 		r.Reason = ""
 	}
-	if decision.Action != supervise.Park {
-		r.count(d)
+	r.count(d)
+	return nil
+}
+
+// noteEnd adds the end of a run to the audit log.
+func noteEnd(spec supervise.Spec, d supervise.Death, pid int, by, next string) {
+	pairs := []string{"run", "ended", "pid", strconv.Itoa(pid), "asked", strconv.FormatBool(d.Asked), "by", by}
+	if d.Signal != 0 {
+		pairs = append(pairs, "signal", supervise.SignalName(d.Signal))
+	} else {
+		pairs = append(pairs, "exit", strconv.Itoa(d.Code))
 	}
-	e.say(spec, decision)
-	if err := r.write(e.Dir); err != nil {
-		return err
-	}
-	if !d.Asked {
-		keepMeter(spec, r.Meter)
-	}
-	return outcome
+	auditLine(spec, append(pairs, "ready", d.ReadyFor.Round(time.Millisecond).String(), "next", next, "why", d.Describe())...)
 }
 
 // quoted appends log lines to a reason, on its one line.

@@ -11,6 +11,7 @@ import (
 	"github.com/hermesgw/hermes/internal/control"
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/intent"
+	"github.com/hermesgw/hermes/internal/profile"
 	"github.com/hermesgw/hermes/internal/rundir"
 	"github.com/hermesgw/hermes/internal/s6"
 	"github.com/hermesgw/hermes/internal/supervise"
@@ -28,7 +29,16 @@ const (
 type Manager struct {
 	Dir    rundir.Dir
 	Binary string // absolute path of hermes, for the links of new slots
-	By     string // who asks, for the record: cli, main-program, dashboard
+	By     string // who asks, for the record: cli, main-program, dashboard, guard
+	Why    string // in the operator's words; may be empty
+	// UID is who asked, where this process became another user since. Default:
+	// the process's.
+	UID *int
+	// Mark is the value of the slot's mark in our environment, "" outside a slot.
+	Mark string
+	// Note, if set, stores the operator's wish. It is called once a command's
+	// turn has come and before anything is asked of s6; its error ends the command.
+	Note func() error
 }
 
 // Ensure registers the slot of spec, wanted down, or brings the data of a
@@ -75,10 +85,10 @@ func awaitSupervisor(ctx context.Context, dir string) error {
 	}
 }
 
-// Up asks s6 to run the slot, without waiting for ready. It ends a pause or a
-// parking and clears the meter, unless it is the main program's doing: each
-// start of a container would forgive all, and a loop would have no end. Being
-// up already is success.
+// Up asks s6 to run the slot, without waiting for ready or for its turn. It
+// ends a pause or a parking and clears the meter, unless it is the main
+// program's doing: each start of a container would forgive all, and a loop would
+// have no end. Being up already is success.
 func (m *Manager) Up(name string) error {
 	if m.Dir.Stopping() {
 		return fmt.Errorf("cannot start %q: %w", name, supervise.ErrStopping)
@@ -86,42 +96,82 @@ func (m *Manager) Up(name string) error {
 	dir := m.dir(name)
 	// A stop that is over may have left its mark, which would excuse a later
 	// death; one that is being overruled ends the present run, as was asked.
-	if st, err := s6.ReadStatus(dir); err != nil || st.Stopped() {
+	st, err := s6.ReadStatus(dir)
+	if err != nil || st.Stopped() {
 		_, _ = takeAsked(dir)
 	}
 	if m.By != intent.ByMainProgram {
-		if err := forgive(dir); err != nil {
-			return fmt.Errorf("cannot start %q: %w", name, err)
-		}
+		err = m.forgive(dir, st)
+	} else if st.Stopped() {
+		err = changeRecord(dir, func(r *record) { r.By = m.By })
+	}
+	if err != nil {
+		return fmt.Errorf("cannot start %q: %w", name, err)
 	}
 	return s6.Send(dir, s6.UpStored)
 }
 
-// Start is Up and, with wait, waits until the slot is ready or has failed; a
-// failure says why.
+// Start is Up in its turn and, with wait, waits until the slot is ready or has
+// failed; a failure says why.
 func (m *Manager) Start(ctx context.Context, name string, wait bool) error {
-	if err := awaitSupervisor(ctx, m.dir(name)); err != nil {
-		return err
-	}
-	if !wait {
-		return m.Up(name)
-	}
-	sub, err := s6.Subscribe(m.dir(name))
+	unlock, err := m.before(ctx, name, "start")
 	if err != nil {
 		return err
 	}
-	defer sub.Close()
+	defer unlock()
+	return m.start(ctx, name, "start", wait, unlock)
+}
+
+// start gives the turn away as soon as s6 runs the slot: the wait for ready
+// changes nothing, and a stop need not wait for it.
+func (m *Manager) start(ctx context.Context, name, what string, wait bool, unlock func()) error {
+	dir := m.dir(name)
+	if err := awaitSupervisor(ctx, dir); err != nil {
+		return err
+	}
+	m.ask(name, what, "")
+	ending, err := endingPID(dir)
+	if err != nil {
+		return err
+	}
+	var sub *s6.Subscription
+	if wait {
+		if sub, err = s6.Subscribe(dir); err != nil {
+			return err
+		}
+		defer sub.Close()
+	}
 	from := time.Now()
 	if err := m.Up(name); err != nil {
 		return err
 	}
-	return m.waitReady(ctx, name, sub, from)
+	awaitWish(ctx, dir, true)
+	unlock()
+	if !wait {
+		return nil
+	}
+	return m.waitReady(ctx, name, sub, from, ending)
+}
+
+// endingPID is the pid of a run that was told to stop and has not left yet: it
+// may still look ready, and is not what a start waits for. 0: there is none.
+func endingPID(dir string) (int, error) {
+	st, err := s6.ReadStatus(dir)
+	if err != nil || st.WantUp || !st.Running() {
+		return 0, err
+	}
+	return st.PID, nil
 }
 
 // Stop asks s6 to end the slot and waits until it is down; s6 sends KILL when
 // the slot's stop timeout has passed. Being down already is success.
 func (m *Manager) Stop(ctx context.Context, name string, wait bool) error {
 	dir := m.dir(name)
+	unlock, err := m.before(ctx, name, "stop")
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	sub, err := s6.Subscribe(dir)
 	if err != nil {
 		return err
@@ -131,6 +181,7 @@ func (m *Manager) Stop(ctx context.Context, name string, wait bool) error {
 	if err != nil {
 		return err
 	}
+	m.ask(name, "stop", "TERM")
 	if err := m.prepareStop(dir, status); err != nil {
 		return err
 	}
@@ -138,6 +189,7 @@ func (m *Manager) Stop(ctx context.Context, name string, wait bool) error {
 		return err
 	}
 	if !wait {
+		awaitWish(ctx, dir, false)
 		return nil
 	}
 	if _, err := sub.Wait(ctx, func(s s6.Status) bool { return s.Stopped() && !s.WantUp }); err != nil {
@@ -159,34 +211,43 @@ func (m *Manager) prepareStop(dir string, status s6.Status) error {
 
 // forgetPause takes a pause or a parking out of the record.
 func forgetPause(dir string) error {
-	if r := readRecord(dir); r.State != "" {
-		return r.cleared().write(dir)
+	if readRecord(dir).State == "" {
+		return nil
 	}
-	return nil
+	return changeRecord(dir, func(r *record) { *r = r.cleared() })
 }
 
-// forgive is forgetPause, and no earlier death counts any more.
-func forgive(dir string) error {
+// forgive is forgetPause, and no earlier death counts any more. The run that
+// follows is ours.
+func (m *Manager) forgive(dir string, st s6.Status) error {
 	if spec, err := ReadSpec(dir); err == nil {
 		keepMeter(spec, supervise.Meter{})
 	}
-	if r := readRecord(dir); r.State != "" || r.Meter.Deaths > 0 {
-		return r.cleared().write(dir)
-	}
-	return nil
+	return changeRecord(dir, func(r *record) {
+		if r.State != "" || !st.Running() {
+			r.By = m.By
+		}
+		*r = r.cleared()
+	})
 }
 
 // Restart drains the slot's service and starts it again; a slot that is down,
 // parked or pausing is started. A service that does not leave within the
-// slot's stop timeout is killed.
+// slot's stop timeout is killed. A slot that restarts itself from inside a turn
+// is only told to.
 func (m *Manager) Restart(ctx context.Context, name string, wait bool) error {
 	dir := m.dir(name)
+	unlock, err := m.before(ctx, name, "restart")
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	status, err := s6.ReadStatus(dir)
 	if err != nil {
 		return err
 	}
-	if !status.Running() || readRecord(dir).State != "" {
-		return m.Start(ctx, name, wait)
+	if !status.Running() || !status.WantUp || readRecord(dir).State != "" {
+		return m.start(ctx, name, "restart", wait, unlock)
 	}
 	spec, err := ReadSpec(dir)
 	if err != nil {
@@ -198,19 +259,21 @@ func (m *Manager) Restart(ctx context.Context, name string, wait bool) error {
 	}
 	defer sub.Close()
 	from := time.Now()
+	m.ask(name, "restart", "TERM")
 	if err := (asked{askedRestart, m.By, from.UTC()}).write(dir); err != nil {
 		return err
 	}
-	if err := s6.Send(dir, s6.Restart+s6.Continue+s6.UpStored); err != nil {
+	if err := s6.Send(dir, s6.Restart+s6.Continue+s6.UpStored); err != nil || m.Inside(name) {
 		return err
 	}
 	if err := awaitEnd(ctx, dir, sub, status.PID, spec.StopTimeout); err != nil {
 		return err
 	}
+	unlock()
 	if !wait {
 		return nil
 	}
-	return m.waitReady(ctx, name, sub, from)
+	return m.waitReady(ctx, name, sub, from, status.PID)
 }
 
 // awaitEnd waits until the run with pid is gone and kills it at the timeout:
@@ -233,10 +296,11 @@ func awaitEnd(ctx context.Context, dir string, sub *s6.Subscription, pid int, ti
 }
 
 // waitReady waits until the slot is ready, or says why it is not: it died
-// after from, was parked, or stands by for another holder.
-func (m *Manager) waitReady(ctx context.Context, name string, sub *s6.Subscription, from time.Time) error {
+// after from, was parked or stopped, or stands by for another holder. The run
+// with the pid ending is not the one.
+func (m *Manager) waitReady(ctx context.Context, name string, sub *s6.Subscription, from time.Time, ending int) error {
 	for {
-		done, err := m.settled(ctx, name, from)
+		done, err := m.settled(ctx, name, from, ending)
 		if done || err != nil {
 			return err
 		}
@@ -254,7 +318,7 @@ func (m *Manager) waitReady(ctx context.Context, name string, sub *s6.Subscripti
 }
 
 // settled says whether the slot is ready (true), failed (error), or neither.
-func (m *Manager) settled(ctx context.Context, name string, from time.Time) (bool, error) {
+func (m *Manager) settled(ctx context.Context, name string, from time.Time, ending int) (bool, error) {
 	dir := m.dir(name)
 	status, err := s6.ReadStatus(dir)
 	if err != nil {
@@ -263,12 +327,15 @@ func (m *Manager) settled(ctx context.Context, name string, from time.Time) (boo
 	r := readRecord(dir)
 	failed := r.LastExit != nil && !r.LastExit.Asked && r.LastExit.At.After(from)
 	switch {
-	case status.Serving():
+	case status.Serving() && status.PID != ending:
 		return true, nil
 	case r.State == supervise.Parked:
-		return false, notReady("%s is parked: %s; see: hermes gateway logs", name, r.Reason)
+		return false, notReady("%s is parked: %s; see: %s", name, r.Reason, logsCommand(name))
 	case failed:
-		return false, notReady("%s died before it was ready: %s; it is tried again, see: hermes gateway logs", name, r.LastExit.Reason)
+		return false, notReady("%s died before it was ready: %s; it is tried again, see: %s", name, r.LastExit.Reason, logsCommand(name))
+	}
+	if !status.WantUp {
+		return false, notReady("%s was stopped before it was ready: another command, or the end of the container, overruled the start", name)
 	}
 	if profileName, ok := supervise.ProfileOf(name); ok {
 		if s := ask(ctx, m.Dir, profileName); s != nil && s.State == supervise.Standby {
@@ -276,6 +343,14 @@ func (m *Manager) settled(ctx context.Context, name string, from time.Time) (boo
 		}
 	}
 	return false, nil
+}
+
+// logsCommand is what an operator types to see why.
+func logsCommand(name string) string {
+	if p, ok := supervise.ProfileOf(name); ok && p != profile.Default {
+		return "hermes -p " + p + " gateway logs"
+	}
+	return "hermes gateway logs"
 }
 
 func notReady(format string, args ...any) error {

@@ -148,6 +148,8 @@ type record struct {
 	Ticks             uint64          `json:"ticks"`               // its start time (proc.Process.Start)
 	Meter             supervise.Meter `json:"meter"`               // the crash meter; a copy is on the volume
 	OOMKills          *uint64         `json:"oom_kills,omitempty"` // in the container when the present run began, nil: not to be seen
+	By                string          `json:"by"`                  // who asked for the next run, "" for the policy or boot
+	Config            string          `json:"config"`              // what the configuration files looked like when the present run began
 	Restarts          int             `json:"restarts"`
 	RequestedRestarts int             `json:"requested_restarts"`
 	LastExit          *supervise.Exit `json:"last_exit"`

@@ -165,14 +165,14 @@ func TestDeath(t *testing.T) {
 				}
 			}
 			c.want.At = now
-			got, err := Entry{Dir: dir, Args: c.args}.death(s6.Status{WantUp: c.wantUp, ReadySince: c.ready}, now)
-			if err != nil || got != c.want {
-				t.Errorf("%+v, %v; want %+v", got, err, c.want)
+			got, by, err := Entry{Dir: dir, Args: c.args}.death(s6.Status{WantUp: c.wantUp, ReadySince: c.ready}, now)
+			if err != nil || got != c.want || (by == "test") != c.asked {
+				t.Errorf("%+v by %q, %v; want %+v", got, by, err, c.want)
 			}
 		})
 	}
 	for _, args := range [][]string{nil, {"1"}, {"x", "0", "n"}, {"256", "x", "n"}} {
-		if _, err := (Entry{Dir: t.TempDir(), Args: args}).death(s6.Status{}, now); err == nil {
+		if _, _, err := (Entry{Dir: t.TempDir(), Args: args}).death(s6.Status{}, now); err == nil {
 			t.Errorf("%q was understood", args)
 		}
 	}
