@@ -44,7 +44,7 @@ func (s *Supervision) Doctor(ctx context.Context, profiles []profile.Profile) ([
 	o := doctor.Options{
 		Home: s.Home, Profiles: profiles, Everyone: everyone, Found: s.Found,
 		Environ: s.environ(), Owner: s.owner(),
-		Internal: []string{supervise.MarkVar, s6slots.EnvNotify, s6slots.EnvLastWords, runmode.EnvSentinel},
+		Internal: []string{supervise.MarkVar, s6slots.EnvNotify, s6slots.EnvLastWords, runmode.EnvSentinel, DeadlockVar},
 		Gateways: s.gateways(ctx, everyone),
 	}
 	o.Report, o.ReportError = s.Report(ctx, true)
@@ -77,6 +77,16 @@ func (s *Supervision) environ() []string {
 		}
 	}
 	return os.Environ()
+}
+
+// MainServices is what the gateway of p tells of all services: those of the
+// profile that the container's environment speaks of do, so that a scraper finds
+// them in one place.
+func (s *Supervision) MainServices(p profile.Profile) supervise.Lister {
+	if p.Name != s.owner() {
+		return nil
+	}
+	return s.Lister()
 }
 
 // owner is the profile that credentials in the environment belong to.

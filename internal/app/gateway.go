@@ -61,6 +61,8 @@ type GatewayOptions struct {
 	// AssignPort returns the API's port where no setting gives one; it is called
 	// with the lease held. Default: the setting's default.
 	AssignPort func(context.Context) (int, error)
+	// Services tells the state of every service, for /metrics. Default: nothing.
+	Services supervise.Lister
 	// Ready is called once, when the gateway serves. Default: nothing.
 	Ready func()
 	// MayDeadlock lets a request on the control socket deadlock the gateway, for
@@ -164,7 +166,7 @@ func (p *gatewayProcess) build(ctx context.Context) error {
 	}
 	g, err := gateway.New(gateway.Options{
 		Profile: p.o.Profile.Name, Model: model, Store: db,
-		Host: api.Host, Port: api.Port, Key: api.Key, Log: p.o.Log,
+		Host: api.Host, Port: api.Port, Key: api.Key, Services: p.o.Services, Log: p.o.Log,
 	})
 	if err != nil {
 		return err

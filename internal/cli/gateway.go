@@ -143,7 +143,7 @@ func (r *runOptions) foreground(ctx context.Context, s *app.Supervision, p profi
 	}
 	return app.RunGateway(ctx, app.GatewayOptions{
 		Profile: p, RunDir: string(s.Found.Dir), Supervised: inSlot, Replace: r.replace,
-		Config: cfg, AssignPort: s.PortAssigner(p), Ready: notify, Log: log,
+		Config: cfg, AssignPort: s.PortAssigner(p), Services: s.MainServices(p), Ready: notify, Log: log,
 		MayDeadlock: os.Getenv(app.DeadlockVar) == "1",
 	})
 }

@@ -213,13 +213,15 @@ const startingPatience = 60 * time.Second
 
 func newHealthcheck(o *options) *cobra.Command {
 	var ready bool
+	var format string
 	cmd := &cobra.Command{
 		Use: "healthcheck", Short: "Exit 0 if every wanted service is well, else name the culprits",
 		Long: `Exit 0 if every wanted service is well. Plain (liveness, the image's
 HEALTHCHECK): ready, degraded, standby, draining, stopping, or starting for less
-than 60 s. With --ready (readiness): only ready and degraded count. Else exit 1
-and one line per culprit.`,
-		Example: "  hermes healthcheck\n  hermes healthcheck --ready",
+than 60 s. With --ready (readiness): only ready and degraded count, and degraded
+not while the gateway's own port or database fails, as its /readyz has it. Else
+exit 1 and one line per culprit.`,
+		Example: "  hermes healthcheck\n  hermes healthcheck --ready\n  hermes healthcheck -o json",
 		Args:    exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := o.supervision()
@@ -230,21 +232,41 @@ and one line per culprit.`,
 			if err != nil {
 				return err
 			}
-			culprits := s6slots.Culprits(report, ready, startingPatience, time.Now())
+			h := health{Schema: healthSchema, Culprits: s6slots.Culprits(report, ready, startingPatience, time.Now())}
 			if !s.Live() && !anyProcess(report) {
-				culprits = append(culprits, "nothing is running here: no supervisor and no gateway; start one with: hermes gateway run")
+				h.Reason = "nothing is running here: no supervisor and no gateway; start one with: hermes gateway run"
 			}
-			if len(culprits) == 0 {
-				return nil
-			}
-			for _, line := range culprits {
-				fmt.Fprintln(o.err, "hermes: "+line)
+			h.Well = len(h.Culprits) == 0 && h.Reason == ""
+			if err := printAs(o.out, format, h, func(io.Writer) error { return printHealth(o.err, h) }); err != nil || h.Well {
+				return err
 			}
 			return exitcode.Silent(exitcode.Failed)
 		},
 	}
-	cmd.Flags().BoolVar(&ready, "ready", false, "readiness: only ready and degraded count")
+	cmd.Flags().BoolVar(&ready, "ready", false, "readiness: only what serves counts")
+	addOutput(cmd, &format)
 	return cmd
+}
+
+// health is what `hermes healthcheck -o json` prints.
+type health struct {
+	Schema   int               `json:"schema"` // 1
+	Well     bool              `json:"well"`
+	Reason   string            `json:"reason"` // where it is no service's fault
+	Culprits []s6slots.Culprit `json:"culprits"`
+}
+
+const healthSchema = 1
+
+// printHealth writes a line for each culprit, to where errors go.
+func printHealth(w io.Writer, h health) error {
+	for _, c := range h.Culprits {
+		fmt.Fprintln(w, "hermes: "+c.String())
+	}
+	if h.Reason != "" {
+		fmt.Fprintln(w, "hermes: "+h.Reason)
+	}
+	return nil
 }
 
 func anyProcess(report supervise.Report) bool {

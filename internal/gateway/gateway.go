@@ -77,6 +77,10 @@ type Options struct {
 	// TurnTimeout bounds one turn of the model. Default 10 minutes.
 	TurnTimeout time.Duration
 
+	// Services tells the state of every service, for /metrics. Nil: this gateway
+	// tells nothing of others.
+	Services supervise.Lister
+
 	Log *slog.Logger // default: discards
 }
 

@@ -22,8 +22,6 @@ const (
 	recheckEvery = time.Second
 	// checkTimeout is when a check that hangs has failed.
 	checkTimeout = 2 * time.Second
-	// platformHTTP is the name under which the HTTP API is listed.
-	platformHTTP = "http"
 )
 
 // probe is one thing that must work for the gateway to be ready.
@@ -91,7 +89,7 @@ func newHealth(log *slog.Logger) *health {
 		log: log, first: make(chan struct{}), again: make(chan struct{}, 1),
 		list: map[string]supervise.Platform{}, now: supervise.Starting, since: time.Now().UTC(),
 	}
-	h.list[platformHTTP] = supervise.Platform{Name: platformHTTP, State: supervise.Starting, Since: h.since}
+	h.list[supervise.OwnPlatform] = supervise.Platform{Name: supervise.OwnPlatform, State: supervise.Starting, Since: h.since}
 	return h
 }
 
@@ -145,7 +143,7 @@ func (h *health) checkedNow(broken string) {
 	if broken != "" {
 		state = supervise.Degraded
 	}
-	h.report(platformHTTP, state, broken)
+	h.report(supervise.OwnPlatform, state, broken)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.broken = broken

@@ -130,7 +130,7 @@ func (g *Gateway) routes(policy access.Policy) http.Handler {
 	mux := http.NewServeMux()
 	handle(mux, http.MethodGet, "/livez", g.serveLive)
 	handle(mux, http.MethodGet, "/readyz", g.serveReady)
-	handle(mux, http.MethodGet, "/metrics", g.metrics.handler().ServeHTTP)
+	handle(mux, http.MethodGet, "/metrics", g.serveMetrics)
 	mux.Handle("/", g.api)
 	return g.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := policy.Check(r); err != nil {

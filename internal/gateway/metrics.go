@@ -1,11 +1,9 @@
 package gateway
 
 import (
-	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/hermesgw/hermes/internal/chat"
 )
@@ -46,10 +44,6 @@ func (m *metrics) stage(name string, took time.Duration) {
 func (m *metrics) tokens(model string, u chat.Usage) {
 	m.counted.WithLabelValues(model, "input").Add(float64(u.Input))
 	m.counted.WithLabelValues(model, "output").Add(float64(u.Output))
-}
-
-func (m *metrics) handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
 // messageCollector reads all message counts at one moment, so that received =

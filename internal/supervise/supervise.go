@@ -41,7 +41,7 @@ func States() []StateEntry {
 		{Down, "wanted down"},
 		{Starting, "running, not ready yet"},
 		{Ready, "serving"},
-		{Degraded, "serving, but a platform is failing: which, since when and why stand under `platforms`"},
+		{Degraded, "up, but a platform is failing: which, since when and why stand under `platforms`; while that is `http`, nothing is served"},
 		{Draining, "finishing what it has, taking nothing new"},
 		{Backoff, "died too soon; the next start is at `until`"},
 		{Standby, "another holder has the profile; `holder` says who"},
@@ -106,6 +106,10 @@ type Exit struct {
 	Reason string    `json:"reason"` // in words, for people
 	At     time.Time `json:"at"`
 }
+
+// OwnPlatform is the gateway's own HTTP API among the platforms: while it is
+// not ready, nothing is served.
+const OwnPlatform = "http"
 
 // Platform is one chat platform or API that a gateway serves.
 type Platform struct {

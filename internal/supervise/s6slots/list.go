@@ -229,17 +229,33 @@ func utc(t time.Time) *time.Time {
 	return &t
 }
 
-// Culprits returns a line for every wanted service that is not well. Without
+// Culprit is a wanted service that is not well.
+type Culprit struct {
+	Service string          `json:"service"`
+	State   supervise.State `json:"state"`
+	Reason  string          `json:"reason"`
+}
+
+// String is the line of the health check.
+func (c Culprit) String() string {
+	line := fmt.Sprintf("%s is %s", c.Service, c.State)
+	if c.Reason != "" {
+		line += ": " + c.Reason
+	}
+	return line
+}
+
+// Culprits returns every wanted service that is not well. Without
 // ready, a service that is starting for less than patience, draining, stopping
 // or standing by is well; with ready only one that serves is.
-func Culprits(report supervise.Report, ready bool, patience time.Duration, now time.Time) []string {
-	var lines []string
+func Culprits(report supervise.Report, ready bool, patience time.Duration, now time.Time) []Culprit {
+	culprits := []Culprit{}
 	for _, s := range report.Services {
 		if counts(s) && !well(s, ready, patience, now) {
-			lines = append(lines, culprit(s))
+			culprits = append(culprits, Culprit{s.Name, s.State, s.Reason})
 		}
 	}
-	return lines
+	return culprits
 }
 
 // counts says whether a service's health matters: it is wanted, or it is a
@@ -248,10 +264,21 @@ func counts(s supervise.Service) bool {
 	return s.Want == supervise.WantUp || s.PID != nil && s.State != supervise.Stopping
 }
 
+// serves tells a gateway that a platform fails from one whose own look at its
+// port or its database does, which lists it under its own platform: that one
+// answers nobody, and its /readyz says so too.
+func serves(s supervise.Service) bool {
+	return !slices.ContainsFunc(s.Platforms, func(p supervise.Platform) bool {
+		return p.Name == supervise.OwnPlatform && p.State != supervise.Ready
+	})
+}
+
 func well(s supervise.Service, ready bool, patience time.Duration, now time.Time) bool {
 	switch s.State {
-	case supervise.Ready, supervise.Degraded:
+	case supervise.Ready:
 		return true
+	case supervise.Degraded:
+		return !ready || serves(s)
 	case supervise.Standby, supervise.Draining, supervise.Stopping:
 		return !ready
 	case supervise.Starting:
@@ -259,12 +286,4 @@ func well(s supervise.Service, ready bool, patience time.Duration, now time.Time
 	default:
 		return false
 	}
-}
-
-func culprit(s supervise.Service) string {
-	line := fmt.Sprintf("%s is %s", s.Name, s.State)
-	if s.Reason != "" {
-		line += ": " + s.Reason
-	}
-	return line
 }

@@ -275,6 +275,17 @@ func checkKeys(t *testing.T, report supervise.Report) {
 	}
 }
 
+// degradedBy is a wanted gateway of which one platform fails.
+func degradedBy(name string) supervise.Service {
+	platforms := []supervise.Platform{{Name: "http", State: supervise.Ready}, {Name: "telegram", State: supervise.Ready}}
+	for i := range platforms {
+		if platforms[i].Name == name {
+			platforms[i].State = supervise.Degraded
+		}
+	}
+	return supervise.Service{Want: supervise.WantUp, State: supervise.Degraded, Platforms: platforms}
+}
+
 func TestCulprits(t *testing.T) {
 	now := time.Now()
 	recently, long := now.Add(-59*time.Second), now.Add(-61*time.Second)
@@ -285,6 +296,8 @@ func TestCulprits(t *testing.T) {
 	}{
 		"ready":             {supervise.Service{Want: supervise.WantUp, State: supervise.Ready}, true, true},
 		"degraded":          {supervise.Service{Want: supervise.WantUp, State: supervise.Degraded}, true, true},
+		"platform fails":    {degradedBy("telegram"), true, true},
+		"serves nobody":     {degradedBy("http"), true, false}, // its /readyz says 503
 		"standby":           {supervise.Service{Want: supervise.WantUp, State: supervise.Standby}, true, false},
 		"draining":          {supervise.Service{Want: supervise.WantUp, State: supervise.Draining}, true, false},
 		"starting":          {supervise.Service{Want: supervise.WantUp, State: supervise.Starting, Since: &recently}, true, false},
@@ -303,7 +316,7 @@ func TestCulprits(t *testing.T) {
 			if (len(lines) == 0) != well {
 				t.Errorf("%s, ready=%v: %q", name, ready, lines)
 			}
-			if !well && lines[0] != "gateway-default is "+string(c.s.State)+": why" {
+			if !well && lines[0].String() != "gateway-default is "+string(c.s.State)+": why" {
 				t.Errorf("%s: %q", name, lines)
 			}
 		}
