@@ -124,6 +124,12 @@ func TestCommandOverrulesAStopAndSaysSo(t *testing.T) {
 		t.Errorf("the intent is %s", text)
 	}
 	c.wantService("gateway-default", "down", "down")
+	for _, argv := range [][]string{{"rename", "work", "office"}, {"delete", "work", "--yes"}} {
+		r := c.exec(append([]string{"hermes", "profile"}, argv...)...)
+		if r.code != 1 || !strings.Contains(r.stderr, "main program") || strings.Count(r.stderr, "\n") != 1 {
+			t.Errorf("profile %q of the main program exits %d: %s", argv, r.code, r.both())
+		}
+	}
 
 	mustDocker(t, "restart", c.name) // there is nothing to overrule
 	c.waitState("gateway-work", "ready")

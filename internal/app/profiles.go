@@ -247,15 +247,14 @@ func (s *Supervision) DeleteProfile(ctx context.Context, by, name string) error 
 			return err
 		}
 		defer q.lease.Release()
-		var hidden string
-		if err := s.OnVolume(func() error { hidden, err = profile.Discard(s.Home, p); return err }); err != nil {
+		if err := s.OnVolume(func() error { return profile.Discard(s.Home, p) }); err != nil {
 			return errors.Join(err, q.resume(ctx))
 		}
 		if err := q.unregister(ctx); err != nil {
 			return err
 		}
 		return s.OnVolume(func() error {
-			return profile.Remove(s.Home, hidden, filepath.Join("logs", "gateways", p.Name))
+			return profile.Remove(s.Home, filepath.Join("logs", "gateways", p.Name))
 		})
 	})
 }

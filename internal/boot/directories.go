@@ -155,7 +155,7 @@ func (b *booter) own(path string) error {
 func ownPaths() []string {
 	return []string{
 		".", "config.yaml", ".env", "hermes.env", "hermes.db", "hermes.db-wal", "hermes.db-shm", "intent.json", "meter.json",
-		"gateway.lock", "logs", "logs/gateways", "logs/boot.log", "logs/audit.log", "profiles",
+		"gateway.lock", "logs", "logs/gateways", "logs/boot.log", "logs/audit.log", "profiles", "profiles/.lock",
 	}
 }
 

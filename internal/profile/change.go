@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +21,8 @@ import (
 const (
 	// lockName is the lock of the set of profiles, below profiles/.
 	lockName = ".lock"
+	// discarded begins the name of a home that is being deleted; no profile's does.
+	discarded = ".deleted-"
 	// lockPatience is how long Lock waits. The longest work behind it stops a
 	// gateway, which its stop budget bounds (9 s by default).
 	lockPatience = 15 * time.Second
@@ -37,11 +40,14 @@ func Lock(ctx context.Context, dataDir string) (*lease.Lease, error) {
 	if err := os.MkdirAll(dir, parentMode); err != nil {
 		return nil, fmt.Errorf("cannot lock the profiles: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, lockPatience)
+	limited, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()
-	l, err := lease.Lock(ctx, filepath.Join(dir, lockName))
+	l, err := lease.Lock(limited, filepath.Join(dir, lockName))
 	var held *lease.HeldError
 	if errors.As(err, &held) {
+		if ctx.Err() != nil {
+			return nil, ctx.Err() // we were told to end
+		}
 		return nil, fmt.Errorf("another hermes command is changing the profiles in %s; try again when it is done", dir)
 	}
 	return l, err
@@ -62,31 +68,33 @@ func Rename(dataDir string, p Profile, name string) (Profile, error) {
 	return renamed, nil
 }
 
-// Discard takes the home of p out of sight in one step and returns its new
-// place, relative to dataDir, for Remove. The caller holds Lock and the lease.
-func Discard(dataDir string, p Profile) (hidden string, err error) {
-	hidden = filepath.Join(homes, ".deleted-"+p.Name+"-"+rand.Text()[:8])
+// Discard takes the home of p out of sight in one step; Remove removes it. The
+// caller holds Lock and the lease of p.
+func Discard(dataDir string, p Profile) error {
 	root, err := os.OpenRoot(dataDir)
 	if err != nil {
-		return "", fmt.Errorf("cannot delete profile %q: %w", p.Name, err)
+		return fmt.Errorf("cannot delete profile %q: %w", p.Name, err)
 	}
 	defer root.Close()
+	hidden := filepath.Join(homes, discarded+p.Name+"-"+rand.Text()[:8])
 	if err := root.Rename(filepath.Join(homes, p.Name), hidden); err != nil {
-		return "", fmt.Errorf("cannot delete profile %q: %w", p.Name, err)
+		return fmt.Errorf("cannot delete profile %q: %w", p.Name, err)
 	}
-	return hidden, nil
+	return nil
 }
 
-// Remove removes paths below dataDir and all that is in them. It never leaves
-// dataDir: a symbolic link is removed, what it points to is not.
+// Remove removes what was discarded, also by a delete that was killed, and paths
+// below dataDir, with all that is in them. It never leaves dataDir: a symbolic link is removed,
+// what it points to is not. The caller holds Lock.
 func Remove(dataDir string, paths ...string) error {
 	root, err := os.OpenRoot(dataDir)
 	if err != nil {
 		return fmt.Errorf("cannot remove the data: %w", err)
 	}
 	defer root.Close()
+	left, _ := fs.Glob(root.FS(), filepath.Join(homes, discarded+"*")) // the pattern is valid
 	var errs []error
-	for _, path := range paths {
+	for _, path := range append(paths, left...) {
 		if err := root.RemoveAll(path); err != nil {
 			errs = append(errs, fmt.Errorf("cannot remove %s: %w; remove it by hand", filepath.Join(dataDir, path), err))
 		}

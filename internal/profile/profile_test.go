@@ -113,3 +113,60 @@ func TestCreateAndList(t *testing.T) {
 		t.Errorf("profiles %v, want %v", got, want)
 	}
 }
+
+// Whatever stands in the file, the profile in use has a name that could be one,
+// or there is an error; a link leads nowhere.
+func TestInUse(t *testing.T) {
+	data := t.TempDir()
+	path := filepath.Join(data, "active_profile")
+	if name, err := profile.InUse(data); name != profile.Default || err != nil {
+		t.Errorf("without a file: %q, %v", name, err)
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		text := rapid.OneOf(rapid.String(), rapid.StringMatching(`[a-z/.]{0,70}\n?`)).Draw(rt, "text")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			rt.Fatal(err)
+		}
+		if name, err := profile.InUse(data); err == nil && !profile.ValidName(name) {
+			rt.Fatalf("%q is in use", name)
+		}
+	})
+	for _, name := range []string{"work", profile.Default} {
+		if err := profile.Use(data, name); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := profile.InUse(data); got != name || err != nil {
+			t.Errorf("after Use(%q): %q, %v", name, got, err)
+		}
+	}
+	if err := os.Symlink("/etc/hostname", path); err != nil {
+		t.Fatal(err)
+	}
+	if name, err := profile.InUse(data); err == nil {
+		t.Errorf("a link says %q", name)
+	}
+}
+
+// Deleting a home that lies behind a link out of the data directory is refused.
+func TestDiscardStaysInside(t *testing.T) {
+	data, outside := t.TempDir(), t.TempDir()
+	if err := os.Mkdir(filepath.Join(outside, "work"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, filepath.Join(data, "profiles")); err != nil {
+		t.Fatal(err)
+	}
+	p, err := profile.Find(data, "work")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := profile.Discard(data, p); err == nil {
+		t.Error("a home outside was discarded")
+	}
+	if err := profile.Remove(data, "profiles/work"); err == nil {
+		t.Error("a home outside was removed")
+	}
+	if _, err := os.Stat(filepath.Join(outside, "work")); err != nil {
+		t.Error(err)
+	}
+}
