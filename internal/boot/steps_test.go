@@ -423,7 +423,7 @@ func TestExistingHomeIsTakenOverOnce(t *testing.T) {
 	for name, state := range map[string]string{"busy": "draining", "off": "stopped", "odd": "sideways"} {
 		write(t, filepath.Join(b.home, "profiles", name, "gateway_state.json"), `{"gateway_state":"`+state+`"}`, 0o644)
 	}
-	if got := slotsOf(t, b, nil); got != "gateway-busy gateway-default" { // the main program's comes last, being down in the old home
+	if got := slotsOf(t, b, nil); got != "gateway-busy gateway-default guard --reconcile" { // the main program's comes last, being down in the old home
 		t.Errorf("slots %s", got)
 	}
 	for _, line := range []string{
@@ -438,7 +438,7 @@ func TestExistingHomeIsTakenOverOnce(t *testing.T) {
 	}
 	write(t, filepath.Join(b.home, "profiles", "busy", "gateway_state.json"), `{"desired_state":"stopped"}`, 0o644)
 	said.Reset()
-	if got := slotsOf(t, b, nil); got != "gateway-default gateway-busy" || strings.Contains(said.String(), "existing home") {
+	if got := slotsOf(t, b, nil); got != "gateway-default gateway-busy guard --reconcile" || strings.Contains(said.String(), "existing home") {
 		t.Errorf("the second boot: slots %s; said %q", got, said)
 	}
 }
