@@ -25,6 +25,7 @@ import (
 	"github.com/hermesgw/hermes/internal/model/offline"
 	"github.com/hermesgw/hermes/internal/model/openai"
 	"github.com/hermesgw/hermes/internal/profile"
+	"github.com/hermesgw/hermes/internal/sdnotify"
 	"github.com/hermesgw/hermes/internal/secret"
 	"github.com/hermesgw/hermes/internal/store"
 	"github.com/hermesgw/hermes/internal/supervise"
@@ -65,6 +66,9 @@ type GatewayOptions struct {
 	Services supervise.Lister
 	// Ready is called once, when the gateway serves. Default: nothing.
 	Ready func()
+	// ServiceManager is told when the gateway is ready, stops and lives. Default:
+	// there is none.
+	ServiceManager *sdnotify.Manager
 	// MayDeadlock lets a request on the control socket deadlock the gateway, for
 	// tests of the guard.
 	MayDeadlock bool
@@ -220,9 +224,12 @@ func (p *gatewayProcess) apiKey(api config.APIServer) (key secret.String, err er
 // serve runs the engine until ctx ends, then drains it within the stop budget.
 func (p *gatewayProcess) serve(ctx context.Context) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
 	broken := make(chan error, 1)
 	go func() { broken <- p.gateway.Run(running) }()
+	var telling sync.WaitGroup
+	defer telling.Wait()
+	telling.Go(func() { p.keepTelling(running) })
+	defer stop()
 	ready := p.gateway.Ready()
 	var good <-chan time.Time
 	for {
@@ -235,10 +242,12 @@ func (p *gatewayProcess) serve(ctx context.Context) error {
 			if p.o.Ready != nil {
 				p.o.Ready()
 			}
+			p.tell(sdnotify.Ready, sdnotify.Status(statusText(p.Status())))
 			good = time.After(supervise.GoodRun)
 		case <-good:
 			p.forgive()
 		case <-ctx.Done():
+			p.tell(sdnotify.Stopping, sdnotify.Status("draining"))
 			p.drain(ctx)
 			stop()
 			return <-broken

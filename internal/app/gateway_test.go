@@ -27,6 +27,7 @@ import (
 	"github.com/hermesgw/hermes/internal/lease"
 	"github.com/hermesgw/hermes/internal/logging"
 	"github.com/hermesgw/hermes/internal/profile"
+	"github.com/hermesgw/hermes/internal/sdnotify"
 	"github.com/hermesgw/hermes/internal/supervise"
 )
 
@@ -75,8 +76,10 @@ func runChild(o childOptions) error {
 	return app.RunGateway(ctx, app.GatewayOptions{
 		Profile: profile.Profile{Name: profile.Default, Home: o.Home}, RunDir: o.RunDir,
 		Supervised: o.Supervised, Replace: o.Replace, Config: cfg,
-		Ready: func() { fmt.Println("ready") },
-		Log:   logging.New(os.Stderr, logging.Text, 0),
+		Ready:          func() { fmt.Println("ready") },
+		ServiceManager: sdnotify.Take(os.LookupEnv, os.Unsetenv, os.Getpid()),
+		MayDeadlock:    os.Getenv(app.DeadlockVar) == "1",
+		Log:            logging.New(os.Stderr, logging.Text, 0),
 	})
 }
 

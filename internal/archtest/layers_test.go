@@ -29,7 +29,7 @@ var layers = []struct {
 		"internal/chat", "internal/supervise", "internal/profile", "internal/intent", "internal/meter", "internal/config",
 		"internal/access", "internal/runmode", "internal/rundir", "internal/control", "internal/slotlog",
 	}},
-	{"protocols", []string{"internal/s6", "internal/s6/s6test", "internal/proc", "internal/lease"}},
+	{"protocols", []string{"internal/s6", "internal/s6/s6test", "internal/proc", "internal/lease", "internal/sdnotify"}},
 	{"foundation", []string{
 		"internal/atomicfile", "internal/secret", "internal/logging", "internal/buildinfo", "internal/exitcode",
 		"internal/testenv", "internal/filesystem", "internal/typo", "internal/audit",

@@ -21,6 +21,7 @@ import (
 	"github.com/hermesgw/hermes/internal/logging"
 	"github.com/hermesgw/hermes/internal/profile"
 	"github.com/hermesgw/hermes/internal/runmode"
+	"github.com/hermesgw/hermes/internal/sdnotify"
 	"github.com/hermesgw/hermes/internal/supervise"
 	"github.com/hermesgw/hermes/internal/supervise/s6slots"
 )
@@ -119,6 +120,7 @@ func heartbeat(ctx context.Context, argv []string) error {
 
 // foreground is the gateway itself.
 func (r *runOptions) foreground(ctx context.Context, s *app.Supervision, p profile.Profile, inSlot bool) error {
+	manager := sdnotify.Take(os.LookupEnv, os.Unsetenv, os.Getpid())
 	notify, err := takeNotify()
 	if err != nil {
 		return err
@@ -143,7 +145,7 @@ func (r *runOptions) foreground(ctx context.Context, s *app.Supervision, p profi
 	}
 	return app.RunGateway(ctx, app.GatewayOptions{
 		Profile: p, RunDir: string(s.Found.Dir), Supervised: inSlot, Replace: r.replace,
-		Config: cfg, AssignPort: s.PortAssigner(p), Services: s.MainServices(p), Ready: notify, Log: log,
+		Config: cfg, AssignPort: s.PortAssigner(p), Services: s.MainServices(p), Ready: notify, ServiceManager: manager, Log: log,
 		MayDeadlock: os.Getenv(app.DeadlockVar) == "1",
 	})
 }
