@@ -100,6 +100,12 @@ func mutants() []mutant {
 			fails: "death 20: backoff",
 		},
 		{
+			guard: "one command at a time per slot", file: "internal/supervise/s6slots/serial.go",
+			old: `locked, err := lock.TryLockContext(limited, lockPoll)`, new: `locked, err := true, error(nil)`,
+			pkg: "./internal/supervise/s6slots", test: "TestBusySlotIsNamed",
+			fails: "<nil>, want cannot stop gateway-default: restart by op7",
+		},
+		{
 			guard: "one holder per profile", file: "internal/lease/lease.go",
 			old: `syscall.LOCK_EX|syscall.LOCK_NB`, new: `syscall.LOCK_SH|syscall.LOCK_NB`,
 			pkg: "./internal/lease", test: "TestSecondIsRefusedAndToldWhoHolds",

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -65,8 +66,33 @@ func RunGuard(ctx context.Context, o GuardOptions) error {
 		r := guard.Reconciler{Home: home, Leave: o.Leave, Fleet: fleet{o.Supervision, m}, Log: o.Log}
 		reconciling.Go(func() { _ = r.Run(ctx) }) // it ends with ctx alone
 	}
+	reconciling.Go(func() { retryChanged(ctx, s6slots.NewRetrier(m), o.Log) })
 	o.Ready()
 	return g.Run(ctx)
+}
+
+// retryEvery is how soon a configuration that changed is tried.
+const retryEvery = time.Second
+
+// retryChanged tries gateways that are parked for their configuration again
+// when that changes, until ctx ends.
+func retryChanged(ctx context.Context, r *s6slots.Retrier, log *slog.Logger) {
+	tick := time.NewTicker(retryEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		names, err := r.Look(ctx)
+		if err != nil {
+			log.Warn("cannot try a changed configuration", "error", err)
+		}
+		for _, name := range names {
+			log.Info("the configuration changed; the parked gateway is tried again", "slot", name)
+		}
+	}
 }
 
 // fleet implements guard.Fleet. It writes no intent: it follows them.

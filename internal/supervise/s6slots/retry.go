@@ -32,31 +32,66 @@ func fingerprint(spec supervise.Spec) string {
 	return b.String()
 }
 
-// RetryChanged starts every slot that is parked because its configuration is
-// wrong and whose config.yaml or .env is another one since, and returns their
-// names. It waits for nobody and is cheap enough for every second: one small
-// file for each slot, two more for a parked one.
-func (m *Manager) RetryChanged(ctx context.Context) ([]string, error) {
-	names, err := m.Dir.Scan().Services()
+// Retrier tries slots again that are parked because their configuration is
+// wrong. It is for one goroutine.
+type Retrier struct {
+	manager *Manager
+	calm    map[string]fileID // of the records that speak of no such parking
+}
+
+// fileID tells one record from the next: each is a new file.
+type fileID struct {
+	ino  uint64
+	time unix.Timespec
+}
+
+// NewRetrier makes one that acts on behalf of m.By.
+func NewRetrier(m *Manager) *Retrier { return &Retrier{m, map[string]fileID{}} }
+
+// Look starts every slot that is parked because its configuration is wrong and
+// whose config.yaml or .env is another one since, and returns their names. It
+// waits for nobody and is cheap enough for every second: one stat for each slot.
+func (r *Retrier) Look(ctx context.Context) ([]string, error) {
+	names, err := r.manager.Dir.Scan().Services()
 	if err != nil {
 		return nil, err
 	}
 	var retried []string
 	var errs []error
 	for _, name := range names {
-		if ctx.Err() != nil || m.Dir.Stopping() {
+		if ctx.Err() != nil || r.manager.Dir.Stopping() {
 			break
 		}
-		if !changedSince(m.dir(name)) {
+		if !r.worthALook(name) || !changedSince(r.manager.dir(name)) {
 			continue
 		}
-		ok, err := m.retry(ctx, name)
+		ok, err := r.manager.retry(ctx, name)
 		errs = append(errs, err)
 		if ok {
 			retried = append(retried, name)
 		}
 	}
 	return retried, errors.Join(errs...)
+}
+
+// worthALook says whether the record of a slot may speak of a parking: it does,
+// or it is not the one that was read.
+func (r *Retrier) worthALook(name string) bool {
+	dir := r.manager.dir(name)
+	var st unix.Stat_t
+	if unix.Lstat(filepath.Join(dir, recordFile), &st) != nil {
+		return false // it has never run, or is gone
+	}
+	id := fileID{st.Ino, st.Mtim}
+	if r.calm[name] == id {
+		return false
+	}
+	if rec := readRecord(dir); rec.State == supervise.Parked && rec.Until == nil {
+		delete(r.calm, name)
+		return true
+	}
+	r.calm[name] = id
+	return false
 }
 
 // changedSince says whether the slot in dir is parked for its configuration,

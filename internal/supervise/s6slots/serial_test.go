@@ -251,9 +251,10 @@ func TestChangedConfigurationIsTried(t *testing.T) {
 	tr.eventually("it is parked", parked)
 	guard := *tr.m
 	guard.By = "guard"
+	retrier := NewRetrier(&guard)
 	retry := func() []string {
 		t.Helper()
-		names, err := guard.RetryChanged(tr.ctx())
+		names, err := retrier.Look(tr.ctx())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -293,12 +294,12 @@ func TestOtherSlotsAreNotTried(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeFile(t, filepath.Join(tr.home, ".env"), "X=1", 0o600)
-	if names, err := tr.m.RetryChanged(tr.ctx()); err != nil || names != nil {
+	if names, err := NewRetrier(tr.m).Look(tr.ctx()); err != nil || names != nil {
 		t.Errorf("stopped, and tried: %q, %v", names, err)
 	}
 	later := time.Now().Add(time.Hour)
 	tr.change(func(r *record) { r.State, r.Until = supervise.Parked, &later })
-	if names, err := tr.m.RetryChanged(tr.ctx()); err != nil || names != nil {
+	if names, err := NewRetrier(tr.m).Look(tr.ctx()); err != nil || names != nil {
 		t.Errorf("parked for its deaths, and tried: %q, %v", names, err)
 	}
 	if st, err := s6.ReadStatus(tr.slot()); err != nil || st.WantUp {
