@@ -38,7 +38,7 @@ func newGateway(o *options) *cobra.Command {
 		Example: "  hermes gateway status", RunE: group, Args: cobra.ArbitraryArgs,
 	}
 	cmd.AddCommand(newGatewayRun(o), newGatewayStart(o), newGatewayStop(o), newGatewayRestart(o),
-		newGatewayStatus(o), newGatewayList(o), newGatewayLogs(o))
+		newGatewayStatus(o), newGatewayList(o), newGatewayLogs(o), newGatewayShowEnv(o))
 	return cmd
 }
 

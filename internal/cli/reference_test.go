@@ -127,7 +127,33 @@ func environmentPage() string {
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", code(s.Names(), "<br>"), key, accepts(s), settingDefault(s), doc)
 	}
-	return b.String()
+	return b.String() + withheldPart()
+}
+
+// withheldPart says what of the container's environment a slot does not get.
+func withheldPart() string {
+	var profiles, dashboard []string
+	for _, s := range config.Settings() {
+		switch {
+		case s.PerProfile:
+			profiles = append(profiles, s.Names()...)
+		case s.Secret:
+			dashboard = append(dashboard, s.Names()...)
+		}
+	}
+	return "\n## What a slot sees of it\n\n" +
+		"A slot gets the container's environment, but for these names. `hermes -p NAME gateway show-env` lists what the\n" +
+		"gateway of a profile sees, where each value comes from, and what is withheld and why; never a value.\n\n" +
+		"| withheld | from |\n|---|---|\n" +
+		"| " + code(profiles, ", ") + " | every slot but the gateway of the main program's profile |\n" +
+		"| names of no setting that end in " + code(config.CredentialEnds(), ", ") + ", also before `_FILE`, in any case | the same |\n" +
+		"| " + code(dashboard, ", ") + " | every slot but the dashboard |\n" +
+		"| names that begin with `DBOS__` | every slot |\n\n" +
+		"The gateway reads its profile's `.env` by itself: what stands there is not put into its environment, so nothing that\n" +
+		"it starts inherits it. A slot's own entry adds `HERMES_HOME`, `HERMES_RUN_DIR`, the mark of the slot and, where the container\n" +
+		"has none, `TMPDIR`: a directory below the run directory, made for each run and removed after it. A `TMPDIR` of your\n" +
+		"own is left alone, and what is left in it is yours to remove. Services of your own in `/etc/services.d` get the\n" +
+		"environment whole.\n"
 }
 
 func code(words []string, between string) string {

@@ -87,7 +87,12 @@ func Load(o Options) (*Config, error) {
 // the order of the places it looks at, and what could be read beside it. A
 // setting that is wrong has its default then.
 func Check(o Options) (*Config, []error) {
-	l := loader{options: o, config: &Config{values: map[string]value{}}}
+	l, errs := load(o)
+	return l.config, errs
+}
+
+func load(o Options) (*loader, []error) {
+	l := &loader{options: o, config: &Config{values: map[string]value{}}}
 	errs := l.readFiles()
 	for _, s := range Settings() {
 		v, err := l.resolve(s)
@@ -97,7 +102,7 @@ func Check(o Options) (*Config, []error) {
 		}
 		l.config.values[s.Name()] = v
 	}
-	return l.config, errs
+	return l, errs
 }
 
 // Value returns a setting by its Name and where it came from. A secret that is

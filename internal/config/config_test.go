@@ -312,11 +312,11 @@ func TestTruthyIsStrict(t *testing.T) {
 func TestStripForeign(t *testing.T) {
 	environ := []string{
 		"PATH=/bin", "API_SERVER_KEY=k", "API_SERVER_KEY_FILE=/k", "API_SERVER_PORT=1", "API_SERVER_HOST=::",
-		"HERMES_MODEL_API_KEY=k", "HERMES_MODEL_API_KEY_FILE=/k", "HERMES_MODEL_NAME=n", "HERMES_LOG_LEVEL=debug", "API_SERVER_KEYS=kept", "weird",
+		"HERMES_MODEL_API_KEY=k", "HERMES_MODEL_API_KEY_FILE=/k", "HERMES_MODEL_NAME=n", "HERMES_LOG_LEVEL=debug", "API_SERVER_KEYS=k", "API_SERVER_PORTS=kept", "weird",
 	}
 	before := slices.Clone(environ)
 	got := config.StripForeign(environ)
-	want := []string{"PATH=/bin", "HERMES_LOG_LEVEL=debug", "API_SERVER_KEYS=kept", "weird"}
+	want := []string{"PATH=/bin", "HERMES_LOG_LEVEL=debug", "API_SERVER_PORTS=kept", "weird"}
 	if !slices.Equal(got, want) {
 		t.Errorf("StripForeign = %q, want %q", got, want)
 	}

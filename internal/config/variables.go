@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/hermesgw/hermes/internal/exitcode"
@@ -86,22 +85,4 @@ func readSecret(path string) (string, error) {
 		return "", fmt.Errorf("expected a secret in %q, found an empty file", path)
 	}
 	return text, nil
-}
-
-// StripForeign returns environ (NAME=value lines) without the variables that
-// belong to one profile, so that credentials and ports never reach the slot of
-// another. environ itself is unchanged.
-func StripForeign(environ []string) []string {
-	foreign := map[string]bool{}
-	for _, s := range Settings() {
-		if s.PerProfile {
-			for _, name := range s.Names() {
-				foreign[name] = true
-			}
-		}
-	}
-	return slices.DeleteFunc(slices.Clone(environ), func(line string) bool {
-		name, _, _ := strings.Cut(line, "=")
-		return foreign[name]
-	})
 }

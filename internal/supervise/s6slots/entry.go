@@ -16,12 +16,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hermesgw/hermes/internal/config"
 	"github.com/hermesgw/hermes/internal/control"
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/proc"
 	"github.com/hermesgw/hermes/internal/rundir"
-	"github.com/hermesgw/hermes/internal/runmode"
 	"github.com/hermesgw/hermes/internal/supervise"
 )
 
@@ -80,6 +78,7 @@ func (e Entry) Run(ctx context.Context) error {
 	if err := e.endLeftovers(ctx, spec); err != nil {
 		return err
 	}
+	removeTemp(spec, staleTempLimit)
 	if err := e.recordRun(spec); err != nil {
 		return err
 	}
@@ -95,33 +94,8 @@ func (e Entry) Run(ctx context.Context) error {
 	}
 	setTag(spec)
 	argv := append([]string{"hermes"}, spec.Args...)
-	return e.Exec(e.Binary, argv, childEnv(e.Environ, spec))
-}
-
-// childEnv is the environment of the service: the container's, minus what
-// belongs to another profile, plus the sentinel, the mark and the home.
-func childEnv(environ []string, spec supervise.Spec) []string {
-	env := slices.Clone(environ)
-	if spec.Kind == supervise.KindGateway || spec.Kind == supervise.KindGuard {
-		env = slices.DeleteFunc(env, isDashboardPassword)
-		if !spec.OwnsEnvironment {
-			env = config.StripForeign(env)
-		}
-	}
-	return setEnv(env,
-		runmode.EnvSentinel+"=1",
-		EnvNotify+"="+strconv.Itoa(NotifyFD),
-		"HERMES_HOME="+spec.Home,
-		"HERMES_RUN_DIR="+spec.RunDir,
-		EnvLastWords+"="+lastWordsPath(spec),
-		spec.Mark)
-}
-
-// isDashboardPassword: the login of the dashboard is none of a gateway's, nor
-// of what it starts.
-func isDashboardPassword(entry string) bool {
-	name, _, _ := strings.Cut(entry, "=")
-	return name == "HERMES_DASHBOARD_PASSWORD" || name == "HERMES_DASHBOARD_PASSWORD_FILE"
+	env, _, _ := Environment(e.Environ, spec)
+	return e.Exec(e.Binary, argv, makeTemp(spec, env))
 }
 
 func setEnv(env []string, entries ...string) []string {

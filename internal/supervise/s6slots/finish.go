@@ -60,7 +60,9 @@ func (e Entry) Finish(ctx context.Context) error {
 	if by == "" && rundir.Dir(spec.RunDir).Stopping() {
 		by = "container"
 	}
-	return e.settle(spec, death, status.WantUp, by)
+	err = e.settle(spec, death, status.WantUp, by)
+	removeTemp(spec, tempLimit) // last: it may take longer than finish is given
+	return err
 }
 
 // sweep ends what the dead service started and left: nothing outlives it.

@@ -519,7 +519,7 @@ func TestStartGivesUpWaiting(t *testing.T) {
 // What the service sees: the sentinel, where to say ready, its home, the mark,
 // and nothing that belongs to another profile.
 func TestEnvironment(t *testing.T) {
-	foreign := []string{"API_SERVER_PORT=1", "API_SERVER_KEY=k", "API_SERVER_KEY_FILE=/k", "HERMES_MODEL_API_KEY=m", "HERMES_MODEL_BASE_URL=u"}
+	foreign := []string{"API_SERVER_PORT=1", "API_SERVER_KEY=k", "API_SERVER_KEY_FILE=/k", "HERMES_MODEL_API_KEY=m", "HERMES_MODEL_BASE_URL=u", "VENDOR_BOT_TOKEN=t"}
 	for _, entry := range append(foreign, "OTHER=stays", "HERMES_S6_SUPERVISED_CHILD=0", "HERMES_SLOT=somebody", "HERMES_HOME=/elsewhere", "HERMES_RUN_DIR=/elsewhere") {
 		name, value, _ := strings.Cut(entry, "=")
 		t.Setenv(name, value)
