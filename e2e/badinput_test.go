@@ -160,6 +160,13 @@ func TestFullVolume(t *testing.T) {
 		if row := c.waitState("gateway-default", "degraded"); !strings.Contains(row.Reason, "full") {
 			t.Errorf("the row on a full volume is %s", row)
 		}
+		// It serves nobody, so readiness says what /readyz says; a restart would not help.
+		if r := c.exec("hermes", "healthcheck", "--ready"); r.code != 1 || !strings.Contains(r.stderr, "gateway-default is degraded") {
+			t.Errorf("readiness on a full volume exits %d: %s", r.code, r.both())
+		}
+		c.mustExec("hermes", "healthcheck")
+		list, _ := doctor(t, c)
+		wantFinding(t, list, "volume.writable", "problem", "is full", "make room")
 		c.mustExec("rm", "/opt/data/ballast")
 		c.waitState("gateway-default", "ready")
 		c.chats()

@@ -43,7 +43,7 @@ func (s *Supervision) Doctor(ctx context.Context, profiles []profile.Profile) ([
 	}
 	o := doctor.Options{
 		Home: s.Home, Profiles: profiles, Everyone: everyone, Found: s.Found,
-		Environ: s.environ(), Owner: s.owner(),
+		Environ: s.environ(), Owns: s.OwnsEnvironment,
 		Internal: []string{supervise.MarkVar, s6slots.EnvNotify, s6slots.EnvLastWords, runmode.EnvSentinel, DeadlockVar},
 		Gateways: s.gateways(ctx, everyone),
 	}
@@ -83,18 +83,10 @@ func (s *Supervision) environ() []string {
 // profile that the container's environment speaks of do, so that a scraper finds
 // them in one place.
 func (s *Supervision) MainServices(p profile.Profile) supervise.Lister {
-	if p.Name != s.owner() {
+	if !s.OwnsEnvironment(p) {
 		return nil
 	}
 	return s.Lister()
-}
-
-// owner is the profile that credentials in the environment belong to.
-func (s *Supervision) owner() string {
-	if s.Found.Mark != nil && s.Found.Mark.Profile != "" {
-		return s.Found.Mark.Profile
-	}
-	return profile.Default
 }
 
 // gateways asks all profiles at once who answers.

@@ -69,8 +69,9 @@ type Options struct {
 	Found rundir.Found // the supervision tree around us
 	// Environ is the environment of the container, NAME=VALUE.
 	Environ []string
-	// Owner is the profile that credentials and ports in Environ belong to.
-	Owner string
+	// Owns says whether credentials and ports in Environ are the profile's.
+	// Default: they are the default profile's.
+	Owns func(profile.Profile) bool
 	// Internal are variables that hermes sets for itself.
 	Internal []string
 
@@ -122,9 +123,15 @@ func Examine(ctx context.Context, o Options) []Finding {
 	if o.Everyone == nil {
 		o.Everyone = o.Profiles
 	}
+	if o.Owns == nil {
+		o.Owns = func(p profile.Profile) bool { return p.Name == profile.Default }
+	}
 	e := &examiner{Options: o, configs: map[string]*config.Config{}, began: o.Now()}
 	var all []Finding
 	all = append(all, e.run()...)
+	if o.Found.Refusal != "" {
+		return all // to a stranger everything would look ill
+	}
 	all = append(all, e.services()...)
 	all = append(all, e.volume(ctx)...)
 	all = append(all, e.settings()...)

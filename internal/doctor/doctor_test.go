@@ -24,7 +24,7 @@ func healthy(t *testing.T) *doctor.Options {
 	home := t.TempDir()
 	p := profile.Profile{Name: profile.Default, Home: home}
 	return &doctor.Options{
-		Home: home, Profiles: []profile.Profile{p}, Owner: profile.Default,
+		Home: home, Profiles: []profile.Profile{p},
 		Found:    rundir.Found{Dir: "/run", Tree: runmode.TreeNone},
 		Environ:  []string{"PATH=/bin", "HERMES_LOG_LEVEL=info"},
 		Internal: []string{"HERMES_SLOT"},
@@ -202,7 +202,7 @@ func lies(info filesystem.Info) func(*testing.T, *doctor.Options) {
 
 func inTheLayer(t *testing.T, o *doctor.Options) {
 	o.Found.Tree = runmode.TreeOurs
-	lies(filesystem.Info{Name: "overlay", Layer: true, Free: 1 << 40, Countless: true})(t, o)
+	lies(filesystem.Info{Name: "overlay", Volatile: true, Free: 1 << 40, Countless: true})(t, o)
 }
 
 func locksFail(err error) func(*testing.T, *doctor.Options) {
@@ -273,6 +273,7 @@ func TestOwnGatewayMayHaveItsPort(t *testing.T) {
 // Another profile must not be judged by credentials that it never sees.
 func TestCredentialsInTheEnvironmentAreOneProfiles(t *testing.T) {
 	o := healthy(t)
+	o.Found.Tree = runmode.TreeOurs
 	addProfile(t, o, "work", "API_SERVER_PORT=8643\n")
 	environ("API_SERVER_KEY=short")(t, o)
 	for _, f := range doctor.Examine(t.Context(), *o) {
@@ -335,5 +336,25 @@ func TestReadOnlyDirectoryIsAProblem(t *testing.T) {
 	}
 	if text := list(doctor.Examine(t.Context(), *o)); !strings.Contains(text, "problem volume.writable") {
 		t.Error(text)
+	}
+}
+
+// A profile whose port nobody set gets one of its own; it clashes with nobody.
+func TestPortsThatAreAssignedDoNotClash(t *testing.T) {
+	o := healthy(t)
+	addProfile(t, o, "work", "")
+	for _, f := range doctor.Examine(t.Context(), *o) {
+		if f.Check == "network.port" && f.Severity != doctor.OK {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
+// To a stranger everything would look ill: one finding says who to be.
+func TestStrangerIsToldWhoToBe(t *testing.T) {
+	o := healthy(t)
+	o.Found = rundir.Found{Dir: "/run", Tree: runmode.TreeOurs, Refusal: "permission denied"}
+	if findings := doctor.Examine(t.Context(), *o); len(findings) != 1 {
+		t.Errorf("it says:\n%s", list(findings))
 	}
 }

@@ -42,7 +42,7 @@ func (e *examiner) network(ctx context.Context) []Finding {
 	everyone := e.binds()
 	var findings []Finding
 	for _, p := range e.Profiles {
-		own := gatewayBind(p, e.configs[p.Name])
+		own := e.gateway(p)
 		findings = append(findings, e.port(ctx, own, everyone).of(p))
 		findings = append(findings, e.reach(own, "API_SERVER_HOST").of(p))
 	}
@@ -56,7 +56,7 @@ func (e *examiner) network(ctx context.Context) []Finding {
 func (e *examiner) binds() []bind {
 	var list []bind
 	for _, p := range e.Everyone {
-		list = append(list, gatewayBind(p, e.configs[p.Name]))
+		list = append(list, e.gateway(p))
 	}
 	if d := e.dashboard(); d.wanted {
 		list = append(list, d)
@@ -64,8 +64,12 @@ func (e *examiner) binds() []bind {
 	return list
 }
 
-func gatewayBind(p profile.Profile, c *config.Config) bind {
+func (e *examiner) gateway(p profile.Profile) bind {
+	c := e.configs[p.Name]
 	api := c.API()
+	if c.Source("api_server.port").Kind == config.FromDefault && !e.Owns(p) {
+		api.Port = 0 // its first start gives it one
+	}
 	i, known, err := intent.Read(p.Home)
 	return bind{supervise.GatewayName(p.Name), api.Host, api.Port, "API_SERVER_PORT", err == nil && known && i.Want == supervise.WantUp}
 }
@@ -148,7 +152,7 @@ func (e *examiner) reach(own bind, variable string) Finding {
 	case !access.LoopbackBind(own.host):
 		return good(check, "%s listens on %s: published ports reach it", own.owner, own.host)
 	case e.inContainer():
-		return warning(check, "to publish it: docker run -e "+variable+"=0.0.0.0 -p 127.0.0.1:"+strconv.Itoa(own.port)+":"+strconv.Itoa(own.port)+" …",
+		return warning(check, "to publish it: docker run -e "+variable+"=0.0.0.0 -p 127.0.0.1:"+strconv.Itoa(own.port)+":"+strconv.Itoa(own.port),
 			"%s listens on %s, the container's own loopback: published ports do not reach it", own.owner, own.host)
 	}
 	return good(check, "%s is for this machine alone (%s)", own.owner, own.host)

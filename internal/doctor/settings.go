@@ -25,7 +25,7 @@ const (
 // config loads the settings of a profile as its gateway would see them.
 func (e *examiner) config(p profile.Profile) (*config.Config, []error) {
 	environ := e.Environ
-	if p.Name != e.Owner {
+	if e.inContainer() && !e.Owns(p) {
 		environ = config.StripForeign(environ)
 	}
 	c, errs := config.Check(config.Options{Home: p.Home, Lookup: lookup(environ)})

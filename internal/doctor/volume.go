@@ -96,9 +96,9 @@ func (e *examiner) filesystem() []Finding {
 	case info.Shared:
 		kind = warning("volume.filesystem", "prefer a named volume or a local directory",
 			"%s: other machines may have it open, so the database uses its slower, safer journal", info.Name)
-	case info.Layer && e.inContainer():
-		kind = warning("volume.filesystem", "mount a volume: docker run -v hermes-data:"+e.Home+" …",
-			"%s is in the container's own layer and is lost with the container", e.Home)
+	case info.Volatile && e.inContainer():
+		kind = warning("volume.filesystem", "mount a volume: docker run -v hermes-data:"+e.Home,
+			"%s: what is in %s is lost with the container", info.Name, e.Home)
 	}
 	findings := []Finding{kind}
 	return append(findings, free(e.Home, info.Free, info.Inodes, info.Countless))

@@ -12,8 +12,8 @@ type Info struct {
 	// Shared: its files may be open on another machine or in another kernel, so
 	// memory is not shared and locks may not be.
 	Shared bool
-	// Layer: a container's own layer, which is gone with the container.
-	Layer    bool
+	// Volatile: a container's own layer or memory, gone with the container.
+	Volatile bool
 	ReadOnly bool
 	Free     uint64 // bytes that an ordinary user may still write
 	// Inodes that are left; Countless: the filesystem does not count them.

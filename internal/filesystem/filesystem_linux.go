@@ -63,7 +63,7 @@ func Of(path string) (Info, error) {
 	}
 	k := kindOf(int64(fs.Type))
 	return Info{
-		Name: k.name, Shared: k.shared, Layer: k.name == "overlay", ReadOnly: fs.Flags&unix.ST_RDONLY != 0,
+		Name: k.name, Shared: k.shared, Volatile: k.name == "overlay" || k.name == "tmpfs", ReadOnly: fs.Flags&unix.ST_RDONLY != 0,
 		Free: fs.Bavail * uint64(fs.Bsize), Inodes: fs.Ffree, Countless: fs.Files == 0,
 	}, nil
 }
