@@ -82,6 +82,9 @@ func hermesArguments(words []string) []string {
 	switch {
 	case len(words) > 2 && words[0] == "docker" && words[1] == "run":
 		image := slices.Index(words, "hermes:dev")
+		if image < 0 {
+			return nil // another image
+		}
 		if args := words[image+1:]; len(args) > 0 && args[0] != "bash" {
 			return args
 		}
