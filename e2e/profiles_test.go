@@ -108,6 +108,49 @@ func anotherBinary(t *testing.T) string {
 	return path
 }
 
+// A profile's slot comes, moves and goes with it, and it has what is its own.
+func TestLifeOfAProfile(t *testing.T) {
+	parallel(t)
+	c := gateway(t, spec{env: []string{"API_SERVER_PORT=8643", "HERMES_MODEL_API_KEY=precious"}})
+	c.mustExec("hermes", "profile", "create", "idle")
+	c.wantService("gateway-idle", "down", "down")
+	if r := c.exec("s6-svstat", "-o", "wantedup", "/run/service/gateway-idle"); strings.TrimSpace(r.stdout) != "false" {
+		t.Errorf("the slot of a new profile: wanted up is %s", r.both())
+	}
+
+	// 8643 is the main program's here.
+	if said := c.mustExec("hermes", "profile", "create", "work", "--start"); !strings.Contains(said, "API port 8645") {
+		t.Errorf("the second profile beside a main program on 8643 was created so: %s", said)
+	}
+	row := c.waitState("gateway-work", "ready")
+	environ := docker(t, "exec", "-u", "10000:10000", c.name, "cat", fmt.Sprintf("/proc/%d/environ", *row.PID))
+	if environ.code != 0 || strings.Contains(environ.stdout, "precious") || strings.Contains(environ.stdout, "API_SERVER_PORT") {
+		t.Errorf("the environment of gateway-work holds what is the main program's: %q %s", environ.stdout, environ.stderr)
+	}
+	c.mustExec("hermes", "-p", "work", "chat", "--session", "notes", "before")
+
+	c.mustExec("hermes", "profile", "rename", "work", "office")
+	c.waitState("gateway-office", "ready")
+	if reply := c.mustExec("hermes", "-p", "office", "chat", "--session", "notes", "after"); !strings.Contains(reply, "Turn 2") {
+		t.Errorf("the conversation did not move with the profile: %s", reply)
+	}
+	if slots := c.mustExec("ls", "-A", "/run/service"); strings.Contains(slots, "gateway-work") {
+		t.Errorf("the slot of the old name is still there: %s", slots)
+	}
+	if foreign := c.mustExec("find", "/opt/data", "!", "-uid", "10000"); foreign != "" {
+		t.Errorf("these do not belong to the service user:\n%s", foreign)
+	}
+
+	if r := c.exec("hermes", "profile", "delete", "office"); r.code != 2 || !strings.Contains(r.stderr, "--yes") {
+		t.Errorf("without a terminal delete exits %d: %s", r.code, r.both())
+	}
+	c.mustExec("hermes", "profile", "delete", "office", "--yes")
+	if left := c.mustExec("sh", "-c", "ls -A /run/service /opt/data/profiles /opt/data/logs/gateways"); strings.Contains(left, "office") {
+		t.Errorf("a deleted profile left this:\n%s", left)
+	}
+	c.wantService("gateway-default", "ready", "up")
+}
+
 // The container's command is an operator's word too, each time it starts.
 func TestCommandOverrulesAStopAndSaysSo(t *testing.T) {
 	parallel(t)
