@@ -138,6 +138,24 @@ func mutants() []mutant {
 			fails: `want "invalid_api_key"`,
 		},
 		{
+			guard: "a standstill of the guard itself voids what it saw", file: "internal/guard/guard.go",
+			old: `if gap <= gapLimit {`, new: `if true || gap <= gapLimit {`,
+			pkg: "./internal/guard", test: "TestStandstillNeverCounts",
+			fails: "ended after",
+		},
+		{
+			guard: "who had or awaited the machine is not deaf", file: "internal/guard/watch.go",
+			old: `return after.Blocked || wanted >= took/4`, new: `return after.Blocked && wanted < 0`,
+			pkg: "./internal/guard", test: "TestTheSlowAreLeftAlone",
+			fails: "ended after",
+		},
+		{
+			guard: "a volume that is not there removes no slot", file: "internal/guard/reconcile.go",
+			old: `return errors.Is(err, os.ErrNotExist) && err2 == nil && around.IsDir()`, new: `_, _ = around, err2; return errors.Is(err, os.ErrNotExist)`,
+			pkg: "./internal/guard", test: "TestProfilesGetAndLoseTheirSlots",
+			fails: "remove kept",
+		},
+		{
 			guard: "what a slot starts carries its tag", file: "internal/supervise/s6slots/entry.go",
 			old: `func setTag(spec supervise.Spec) { _ =`, new: `func setTag(spec supervise.Spec) { return; _ =`,
 			pkg: "./internal/supervise/s6slots", test: "TestNothingOutlivesItsSlot",

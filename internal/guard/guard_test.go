@@ -27,7 +27,8 @@ type world struct {
 	share  float64         // of one core that it gets or stands in line for
 	disk   bool            // it waits for a disk
 	born   time.Time
-	thaw   time.Time // until then everything stands still, the guard too
+	thaw   time.Time     // until then everything stands still, the guard too
+	freeze time.Duration // for this long all stands still after each question
 	asked  int
 	reason string        // why it was ended
 	after  time.Duration // how long after birth
@@ -70,6 +71,9 @@ func (w *world) runs() ([]guard.Run, error) {
 func (w *world) ask(ctx context.Context, _ string) (control.Status, error) {
 	w.mu.Lock()
 	w.asked++
+	if w.freeze > 0 {
+		w.thaw = time.Now().Add(w.freeze)
+	}
 	state, pid, err := w.state, w.pid, w.err
 	w.mu.Unlock()
 	if err != nil {
@@ -249,6 +253,12 @@ func TestStandstillNeverCounts(t *testing.T) {
 			w.wantAlive(t)
 		})
 	}
+	virtual(t, "each question falls into one", func(t *testing.T) {
+		w := newWorld(supervise.Ready)
+		w.freeze = 6 * time.Second
+		w.watched(t, func() { time.Sleep(10 * time.Minute) })
+		w.wantAlive(t)
+	})
 	virtual(t, "but who is deaf stays so", func(t *testing.T) {
 		w := newWorld(supervise.Ready)
 		w.watched(t, func() {
