@@ -294,19 +294,7 @@ func filesJob() job {
 				if err != nil {
 					return err
 				}
-				box, err := l.docker.create(ctx, l.onVolume(volume))
-				if err != nil {
-					return err
-				}
-				began := time.Now()
-				if err := box.start(ctx); err != nil {
-					return err
-				}
-				if err := box.awaitReady(ctx); err != nil {
-					return err
-				}
-				r.add(c.name, milliseconds, millis(time.Since(began)))
-				return box.remove(ctx)
+				return l.timeStart(ctx, l.onVolume(volume), c.name, r)
 			})
 			r.compareWith(empty)
 			r.claim(Claim{

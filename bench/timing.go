@@ -140,23 +140,7 @@ func startJob() job {
 			"the published port, polled every millisecond from the end of docker start. Docker's own share is in all of them.",
 		run: func(ctx context.Context, l *lab, r *Result) error {
 			field := []contestant{l.supervised(), l.unsupervised(), l.dockerRestarts(tini)}
-			err := l.rounds(ctx, field, func(ctx context.Context, c contestant) error {
-				box, err := l.docker.create(ctx, c)
-				if err != nil {
-					return err
-				}
-				began := time.Now()
-				if err := box.start(ctx); err != nil {
-					return err
-				}
-				// Not earlier: Docker opens the port before the container has its
-				// address, and the kernel asks for that again only after a second.
-				if err := box.awaitReady(ctx); err != nil {
-					return err
-				}
-				r.add(c.name, milliseconds, millis(time.Since(began)))
-				return box.remove(ctx)
-			})
+			err := l.rounds(ctx, field, func(ctx context.Context, c contestant) error { return l.timeStart(ctx, c, c.name, r) })
 			r.compareWith(foreground)
 			r.claim(Claim{
 				What: "container start → `/readyz` 200, supervised minus `--no-supervise`", Unit: milliseconds, Floor: 250, Goal: 80,
@@ -165,6 +149,25 @@ func startJob() job {
 			return err
 		},
 	}
+}
+
+// timeStart adds one time from docker start to ready to the series called name.
+func (l *lab) timeStart(ctx context.Context, c contestant, name string, r *Result) error {
+	box, err := l.docker.create(ctx, c)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := box.start(ctx); err != nil {
+		return err
+	}
+	// Not earlier: Docker opens the port before the container has its
+	// address, and the kernel asks for that again only after a second.
+	if err := box.awaitReady(ctx); err != nil {
+		return err
+	}
+	r.add(name, milliseconds, millis(time.Since(began)))
+	return box.remove(ctx)
 }
 
 // batch is how many calls one sample of a status is the mean of.
