@@ -27,7 +27,7 @@ var layers = []struct {
 	}},
 	{"vocabulary", []string{
 		"internal/chat", "internal/supervise", "internal/profile", "internal/intent", "internal/meter", "internal/config",
-		"internal/access", "internal/runmode", "internal/rundir", "internal/control", "internal/slotlog",
+		"internal/access", "internal/platform", "internal/runmode", "internal/rundir", "internal/control", "internal/slotlog",
 	}},
 	{"protocols", []string{"internal/s6", "internal/s6/s6test", "internal/proc", "internal/lease", "internal/sdnotify"}},
 	{"foundation", []string{
@@ -41,7 +41,7 @@ var layers = []struct {
 var apart = []string{"e2e", "mutation", "bench", "scripts/*", "internal/archtest", "internal/doctest"}
 
 // testOnly may be imported by tests alone, but for its own kind.
-var testOnly = []string{"internal/testenv", "internal/s6/s6test", "internal/model/modeltest"}
+var testOnly = []string{"internal/testenv", "internal/s6/s6test", "internal/model/modeltest", "internal/platform/platformtest"}
 
 // rank is the place of dir in layers, 0 at the top; -1 if it has none.
 func rank(dir string) int {
