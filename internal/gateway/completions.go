@@ -9,12 +9,22 @@ import (
 	"time"
 
 	"github.com/hermesgw/hermes/internal/chat"
+	"github.com/hermesgw/hermes/internal/platform"
+	"github.com/hermesgw/hermes/internal/turn"
 )
 
 const (
 	completionsPath = "/v1/chat/completions"
 	// SessionHeader continues a conversation, and names it in every answer.
 	SessionHeader = "X-Hermes-Session-Id"
+	// messageHeader names the message of an answer, for hermes trace.
+	messageHeader = "X-Hermes-Message-Id"
+	// keyHeader names a request: sent again under the same name it is the same
+	// message (draft-ietf-httpapi-idempotency-key-header).
+	keyHeader = "Idempotency-Key"
+	maxKey    = 255 // characters
+	// httpAccount is the account of every client of the HTTP API.
+	httpAccount = "http"
 	// MaxBody bounds a request, in bytes.
 	MaxBody = 4 << 20
 
@@ -40,29 +50,28 @@ func validSession(id string) bool {
 
 // serveCompletion is one turn over HTTP.
 func (g *Gateway) serveCompletion(w http.ResponseWriter, r *http.Request) {
-	req, err := g.read(w, r)
+	req, body, err := g.read(w, r)
 	if err != nil {
 		problemOf(err).write(w)
 		return
 	}
-	session, given := r.Header.Get(SessionHeader), len(r.Header.Values(SessionHeader)) > 0
-	switch {
-	case !given:
-		session = "sess_" + strings.ToLower(rand.Text())
-	case !validSession(session):
-		problemOf(invalid(SessionHeader, "%s must be 1 to 128 of A-Z, a-z, 0-9, and . _ : -", SessionHeader)).write(w)
-		return
-	}
-	w.Header().Set(SessionHeader, session)
-	t := req.turn(session, !given)
-	if err := g.turns.accept(t); err != nil {
+	m, err := g.completionMessage(r, req, body)
+	if err != nil {
 		problemOf(err).write(w)
 		return
 	}
-	answer := &answer{
-		w: w, turn: t, usage: req.includeUsage(),
-		id: "chatcmpl-" + strings.ToLower(rand.Text()), created: time.Now().Unix(), model: g.o.Model.Name(),
+	kept, live, _, err := g.accept(r, m)
+	if err != nil {
+		problemOf(err).write(w)
+		return
 	}
+	w.Header().Set(SessionHeader, kept.Session)
+	w.Header().Set(messageHeader, kept.ID)
+	answer := &answer{
+		w: w, follower: follow(kept, live), usage: req.includeUsage(),
+		id: "chatcmpl-" + strings.TrimPrefix(kept.ID, "msg_"), created: kept.Received.Unix(), model: g.o.Model.Name(),
+	}
+	defer answer.follower.close()
 	if req.Stream {
 		answer.stream(r.Context().Done())
 	} else {
@@ -70,32 +79,81 @@ func (g *Gateway) serveCompletion(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (g *Gateway) read(w http.ResponseWriter, r *http.Request) (completionRequest, error) {
-	if g.turns.isClosed() { // do not make it send four megabytes for nothing
-		g.turns.refuse()
-		return completionRequest{}, errDraining
+// completionMessage is the message that a request brings.
+func (g *Gateway) completionMessage(r *http.Request, req completionRequest, body []byte) (turn.Message, error) {
+	session, given := r.Header.Get(SessionHeader), len(r.Header.Values(SessionHeader)) > 0
+	if given && !validSession(session) {
+		return turn.Message{}, invalid(SessionHeader, "%s must be 1 to 128 of A-Z, a-z, 0-9, and . _ : -", SessionHeader)
+	}
+	if !given {
+		session = "sess_" + unique()
+	}
+	m := turn.Message{ID: "msg_" + unique(), Account: httpAccount, Session: session, Chat: platform.Key("http", session, ""), Ask: req.ask(!given)}
+	return m, setKey(&m, r, "chat", r.Header.Get(SessionHeader), string(body))
+}
+
+// accept commits m, or counts that it was refused.
+func (g *Gateway) accept(r *http.Request, m turn.Message) (kept turn.Message, live *turn.Live, fresh bool, err error) {
+	kept, live, fresh, err = g.turns.Accept(r.Context(), m)
+	if err != nil {
+		g.refuse()
+	}
+	return kept, live, fresh, err
+}
+
+// setKey names m by the client's key, under which it is accepted once; what is
+// the rest of the request, that must be the same each time.
+func setKey(m *turn.Message, r *http.Request, kind string, what ...string) error {
+	key := r.Header.Get(keyHeader)
+	if key == "" {
+		m.External = m.ID
+		return nil
+	}
+	if len(key) > maxKey || strings.ContainsFunc(key, func(c rune) bool { return c < ' ' || c > '~' }) {
+		return invalid(keyHeader, "%s must be 1 to %d printable ASCII characters", keyHeader, maxKey)
+	}
+	m.External, m.Digest = kind+":"+key, turn.DigestOf(what...)
+	return nil
+}
+
+// unique is a name that nobody guesses and nobody gets twice.
+func unique() string { return strings.ToLower(rand.Text()) }
+
+func (g *Gateway) read(w http.ResponseWriter, r *http.Request) (completionRequest, []byte, error) {
+	body, err := g.readBody(w, r)
+	if err != nil {
+		return completionRequest{}, nil, err
+	}
+	req, err := decode(body)
+	return req, body, err
+}
+
+// readBody reads a request that brings a message.
+func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if g.turns.Closed() { // do not make it send four megabytes for nothing
+		g.refuse()
+		return nil, turn.ErrDraining
 	}
 	rc := http.NewResponseController(w)
 	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
 	_ = rc.SetReadDeadline(time.Time{})
 	if err != nil {
-		return completionRequest{}, bodyError(err)
+		return nil, bodyError(err)
 	}
-	return decode(body)
+	return body, nil
 }
 
 // answer writes one turn to one client.
 type answer struct {
-	w       http.ResponseWriter
-	turn    *turn
-	usage   bool // the client wants it at the end of a stream
-	id      string
-	created int64
-	model   string
+	w        http.ResponseWriter
+	follower *follower
+	usage    bool // the client wants it at the end of a stream
+	id       string
+	created  int64
+	model    string
 
 	begun bool // the stream's status and first chunk are out
-	sent  int  // bytes of the text
 }
 
 // completion is OpenAI's answer and, with Delta instead of Message, a chunk.
@@ -113,7 +171,7 @@ type completion struct {
 type choice struct {
 	Index        int             `json:"index"`
 	Message      *messageBody    `json:"message,omitempty"`
-	Delta        *delta          `json:"delta,omitempty"`
+	Delta        *deltaBody      `json:"delta,omitempty"`
 	Logprobs     json.RawMessage `json:"logprobs"` // always null
 	FinishReason *chat.Finish    `json:"finish_reason"`
 }
@@ -124,7 +182,7 @@ type messageBody struct {
 	Refusal *string   `json:"refusal"` // always null
 }
 
-type delta struct {
+type deltaBody struct {
 	Role    chat.Role `json:"role,omitempty"`
 	Content *string   `json:"content,omitempty"`
 }
@@ -140,32 +198,33 @@ func usageBody(u chat.Usage) json.RawMessage {
 // turn does not.
 func (a *answer) whole(gone <-chan struct{}) {
 	for {
-		p := a.turn.since(0)
-		if p.done {
+		p := a.follower.now()
+		if p.Done {
 			a.writeWhole(p)
 			return
 		}
 		select {
 		case <-gone:
 			return
-		case <-p.wake:
+		case <-p.Wake:
 		}
 	}
 }
 
-func (a *answer) writeWhole(p progress) {
+func (a *answer) writeWhole(p turn.Progress) {
 	writeWithin(a.w, writeTimeout)
-	if p.err != nil {
-		problemOf(p.err).write(a.w)
+	if p.Err != nil {
+		problemOf(p.Err).write(a.w)
 		return
 	}
+	reply := p.Message.Reply
 	writeJSON(a.w, http.StatusOK, completion{
 		ID: a.id, Object: "chat.completion", Created: a.created, Model: a.model,
 		Choices: []choice{{
-			Message:      &messageBody{Role: chat.Assistant, Content: p.reply.Text},
-			FinishReason: &p.reply.Finish,
+			Message:      &messageBody{Role: chat.Assistant, Content: reply.Text},
+			FinishReason: &reply.Finish,
 		}},
-		Usage: usageBody(p.reply.Usage),
+		Usage: usageBody(reply.Usage),
 	})
 }
 
@@ -174,13 +233,15 @@ func (a *answer) stream(gone <-chan struct{}) {
 	quiet := time.NewTicker(keepAliveEvery)
 	defer quiet.Stop()
 	for {
-		p := a.turn.since(a.sent)
-		if p.delta != "" {
-			a.send(delta{Content: &p.delta})
-			a.sent += len(p.delta)
+		delta, p, err := a.follower.next()
+		if delta != "" {
+			a.send(deltaBody{Content: &delta})
 			quiet.Reset(keepAliveEvery)
 		}
-		if p.done {
+		if err != nil {
+			p.Err, p.Done = err, true
+		}
+		if p.Done {
 			a.finish(p)
 			return
 		}
@@ -188,7 +249,7 @@ func (a *answer) stream(gone <-chan struct{}) {
 		select {
 		case <-gone:
 			return
-		case <-p.wake:
+		case <-p.Wake:
 		case <-quiet.C:
 			a.begin()
 			a.write(": waiting\n\n")
@@ -208,35 +269,35 @@ func (a *answer) begin() {
 	h.Set("X-Accel-Buffering", "no") // nginx would collect the pieces
 	a.w.WriteHeader(http.StatusOK)
 	empty := ""
-	a.send(delta{Role: chat.Assistant, Content: &empty})
+	a.send(deltaBody{Role: chat.Assistant, Content: &empty})
 }
 
 // finish ends the stream: with OpenAI's closing chunks, or with the error; as a
 // status where nothing has been sent yet.
-func (a *answer) finish(p progress) {
-	if p.err != nil {
+func (a *answer) finish(p turn.Progress) {
+	if p.Err != nil {
 		if !a.begun {
 			a.writeWhole(p)
 			return
 		}
-		a.event(problemOf(p.err).body())
+		a.event(problemOf(p.Err).body())
 		a.flush()
 		return
 	}
 	a.begin()
 	end := a.chunk()
-	end.Choices = []choice{{Delta: &delta{}, FinishReason: &p.reply.Finish}}
+	end.Choices = []choice{{Delta: &deltaBody{}, FinishReason: &p.Message.Reply.Finish}}
 	a.event(end)
 	if a.usage {
 		last := a.chunk()
-		last.Usage = usageBody(p.reply.Usage)
+		last.Usage = usageBody(p.Message.Reply.Usage)
 		a.event(last)
 	}
 	a.write("data: [DONE]\n\n")
 	a.flush()
 }
 
-func (a *answer) send(d delta) {
+func (a *answer) send(d deltaBody) {
 	a.begin()
 	c := a.chunk()
 	c.Choices = []choice{{Delta: &d}}

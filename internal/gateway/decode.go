@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/hermesgw/hermes/internal/chat"
+	"github.com/hermesgw/hermes/internal/turn"
 )
 
 // completionRequest is the part of OpenAI's request that means something here;
@@ -194,19 +195,19 @@ func (r *completionRequest) includeUsage() bool {
 	return r.StreamOptions != nil && r.StreamOptions.IncludeUsage
 }
 
-// turn makes the turn that r asks for in session.
-func (r *completionRequest) turn(session string, fresh bool) *turn {
-	t := &turn{session: session, fresh: fresh, request: chat.Request{
-		Temperature: r.Temperature, TopP: r.TopP, MaxTokens: r.maxTokens(), Stop: r.Stop,
-	}}
+// ask is what r wants of the conversation; fresh: nothing can be stored of it.
+func (r *completionRequest) ask(fresh bool) turn.Ask {
+	a := turn.Ask{
+		Fresh: fresh, Temperature: r.Temperature, TopP: r.TopP, MaxTokens: r.maxTokens(), Stop: r.Stop,
+	}
 	for _, m := range r.Messages {
 		role, _ := m.role() // checked by decode
 		msg := chat.Message{Role: role, Text: string(m.Content)}
 		if role == chat.System {
-			t.system = append(t.system, msg)
+			a.System = append(a.System, msg)
 		} else {
-			t.messages = append(t.messages, msg)
+			a.Messages = append(a.Messages, msg)
 		}
 	}
-	return t
+	return a
 }

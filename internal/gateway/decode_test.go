@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/hermesgw/hermes/internal/chat"
+	"github.com/hermesgw/hermes/internal/turn"
 )
 
 // Whatever is sent: no panic, and either a turn that can be answered or a
@@ -28,8 +29,7 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		turn := req.turn("s", true)
-		fresh := news(turn.messages, true)
+		fresh := turn.News(req.ask(true).Messages)
 		if len(fresh) == 0 || req.maxTokens() < 0 {
 			t.Fatalf("%q is accepted with nothing new", body)
 		}

@@ -5,9 +5,9 @@
 // It knows neither which model answers nor where conversations are kept, holds
 // no lease and registers with no supervisor; app joins those.
 //
-// A message that was accepted is answered and stored, also when the client has
-// gone; turns of one session run one after the other in the order they came,
-// sessions run side by side.
+// A message that was accepted is answered, also when the client has gone and
+// when the process ends in between; turns of one session run one after the
+// other in the order they came, sessions run side by side.
 //
 //	g, err := gateway.New(gateway.Options{Profile: "default", Model: m, Store: s, Host: "127.0.0.1", Port: 8642, Log: log})
 //	err = g.Listen()
@@ -26,14 +26,17 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/hermesgw/hermes/internal/access"
+	"github.com/hermesgw/hermes/internal/agent"
 	"github.com/hermesgw/hermes/internal/chat"
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/secret"
 	"github.com/hermesgw/hermes/internal/supervise"
+	"github.com/hermesgw/hermes/internal/turn"
 )
 
 const (
@@ -47,13 +50,9 @@ const (
 	goodbye = 400 * time.Millisecond
 )
 
-// Store keeps conversations. Its methods block for the disk and are safe for
-// concurrent use.
+// Store is the memory that outlives the process.
 type Store interface {
-	// History returns what was said, oldest first; nothing for a new session.
-	History(ctx context.Context, session string) ([]chat.Message, error)
-	// Append adds messages, all or none; they are on disk when it returns nil.
-	Append(ctx context.Context, session string, messages []chat.Message) error
+	turn.Journal
 	// Writable makes a small real write.
 	Writable(ctx context.Context) error
 }
@@ -70,9 +69,9 @@ type Options struct {
 	// Key is what clients must bear. Empty: open to loopback only.
 	Key secret.String
 
-	// MaxRunning bounds the turns that run at once. Default 64.
+	// MaxRunning bounds the turns that run at once. Default 512.
 	MaxRunning int
-	// MaxQueued bounds the turns that wait; more are refused. Default 1024.
+	// MaxQueued bounds the messages that wait; more are refused. Default 10000.
 	MaxQueued int
 	// TurnTimeout bounds one turn of the model. Default 10 minutes.
 	TurnTimeout time.Duration
@@ -85,15 +84,6 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	if o.MaxRunning <= 0 {
-		o.MaxRunning = 64
-	}
-	if o.MaxQueued <= 0 {
-		o.MaxQueued = 1024
-	}
-	if o.TurnTimeout <= 0 {
-		o.TurnTimeout = 10 * time.Minute
-	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -106,7 +96,8 @@ type Gateway struct {
 	log     *slog.Logger
 	health  *health
 	metrics *metrics
-	turns   *turns
+	turns   *turn.Engine
+	refused atomic.Int64 // messages that were not accepted
 	api     http.Handler // /v1/, for whoever was let in
 	started time.Time
 
@@ -121,13 +112,34 @@ func New(o Options) (*Gateway, error) {
 	}
 	o = o.withDefaults()
 	g := &Gateway{o: o, log: o.Log, health: newHealth(o.Log), started: time.Now()}
-	g.turns = newTurns(o)
-	g.metrics = newMetrics(o.Profile, g.turns)
-	g.turns.observe = g.metrics
-	g.turns.storeFailed = g.health.recheck
+	g.metrics = newMetrics(o.Profile, g.counts)
+	if err := g.buildTurns(); err != nil {
+		return nil, err
+	}
 	g.api = g.routesV1()
 	return g, nil
 }
+
+// buildTurns joins the model, the agent and the journal.
+func (g *Gateway) buildTurns() error {
+	a, err := agent.New(agent.Options{Model: g.o.Model, Timeout: g.o.TurnTimeout, Log: g.log})
+	if err != nil {
+		return err
+	}
+	g.turns, err = turn.New(turn.Options{
+		Journal: g.o.Store, Agent: a, Observe: g.metrics, Broken: g.health.recheck,
+		MaxRunning: g.o.MaxRunning, MaxQueued: g.o.MaxQueued, Log: g.log,
+	})
+	return err
+}
+
+// counts are the messages by where they are, at one moment.
+func (g *Gateway) counts() counts {
+	return counts{Tally: g.turns.Tally(), refused: g.refused.Load()}
+}
+
+// refuse counts a message that was not accepted.
+func (g *Gateway) refuse() { g.refused.Add(1) }
 
 // Listen takes the HTTP port. A taken port is an error that names the address.
 func (g *Gateway) Listen() error {
@@ -173,6 +185,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if ln == nil {
 		return errors.New("cannot run a gateway that does not listen")
 	}
+	if err := g.turns.Resume(ctx); err != nil {
+		ln.Close()
+		return fmt.Errorf("cannot resume the messages of the last run: %w", err)
+	}
 	srv := g.server()
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(ln) }()
@@ -188,7 +204,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	stopChecking()
 	checks.Wait()
-	g.turns.abort()
+	g.turns.Abort()
 	end(ctx, srv)
 	return err
 }
@@ -213,13 +229,14 @@ func end(ctx context.Context, srv *http.Server) {
 	}
 }
 
-// Drain takes no new turns, from the first call on, and waits for those it has.
-// When ctx ends first it cancels them and says how many. The HTTP API goes on
+// Drain takes no new messages, from the first call on, and waits for the turns
+// that run or that somebody waits for. When ctx ends first it leaves them to the
+// next start and says how many. The HTTP API goes on
 // answering, with 503 where a turn is asked for, until Run ends.
 func (g *Gateway) Drain(ctx context.Context) error {
 	g.StartDraining("finishing what it has")
-	if left := g.turns.drain(ctx); left > 0 {
-		return fmt.Errorf("cancelled %d unfinished turns at the end of the time given to stop", left)
+	if left := g.turns.Drain(ctx); left > 0 {
+		return fmt.Errorf("left %d unfinished turns to the next start at the end of the time given to stop", left)
 	}
 	return nil
 }
@@ -227,7 +244,7 @@ func (g *Gateway) Drain(ctx context.Context) error {
 // StartDraining takes no new turns and returns at once; reason is shown.
 func (g *Gateway) StartDraining(reason string) {
 	g.health.drain(reason)
-	g.turns.close()
+	g.turns.Close()
 }
 
 // API serves /v1/ without asking who comes: for a socket that knows its peers.
@@ -239,7 +256,7 @@ func (g *Gateway) Ready() <-chan struct{} { return g.health.first }
 // State returns what the gateway is doing, why and since when. It takes the
 // locks that a message needs: who cannot get those must not look alive.
 func (g *Gateway) State() (supervise.State, string, time.Time) {
-	_ = g.turns.isClosed()
+	_ = g.turns.Closed()
 	return g.health.state()
 }
 
@@ -249,7 +266,7 @@ func (g *Gateway) State() (supervise.State, string, time.Time) {
 func (g *Gateway) Deadlock() {
 	var both sync.WaitGroup
 	both.Add(2)
-	for _, order := range [][2]*sync.Mutex{{&g.turns.mu, &g.health.mu}, {&g.health.mu, &g.turns.mu}} {
+	for _, order := range [][2]sync.Locker{{g.turns.Lock(), &g.health.mu}, {&g.health.mu, g.turns.Lock()}} {
 		go func() {
 			order[0].Lock()
 			both.Done()

@@ -19,6 +19,7 @@ import (
 	"github.com/hermesgw/hermes/internal/gateway"
 	"github.com/hermesgw/hermes/internal/model/offline"
 	"github.com/hermesgw/hermes/internal/store"
+	"github.com/hermesgw/hermes/internal/turn"
 )
 
 // patience is how long a test waits for what must happen.
@@ -217,11 +218,11 @@ func (f *flaky) set(err error) { f.mu.Lock(); defer f.mu.Unlock(); f.full = err 
 
 func (f *flaky) err() error { f.mu.Lock(); defer f.mu.Unlock(); return f.full }
 
-func (f *flaky) Append(ctx context.Context, s string, m []chat.Message) error {
+func (f *flaky) Accept(ctx context.Context, m turn.Message, after func(turn.Message)) (turn.Message, bool, error) {
 	if err := f.err(); err != nil {
-		return err
+		return turn.Message{}, false, err
 	}
-	return f.Store.Append(ctx, s, m)
+	return f.Store.Accept(ctx, m, after)
 }
 
 func (f *flaky) Writable(ctx context.Context) error {

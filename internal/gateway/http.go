@@ -10,6 +10,7 @@ import (
 
 	"github.com/hermesgw/hermes/internal/access"
 	"github.com/hermesgw/hermes/internal/chat"
+	"github.com/hermesgw/hermes/internal/turn"
 )
 
 // retryWhenDraining is what a client is told to wait for, in seconds: a restart
@@ -77,10 +78,12 @@ func problemOf(err error) problem {
 			status: http.StatusRequestEntityTooLarge, kind: "invalid_request_error", code: "request_too_large",
 			message: "the request is larger than " + strconv.FormatInt(large.Limit>>20, 10) + " MiB",
 		}
-	case errors.Is(err, errDraining):
+	case errors.Is(err, turn.ErrDraining), errors.Is(err, turn.ErrLeft):
 		return problem{status: http.StatusServiceUnavailable, kind: "server_error", code: "draining", message: err.Error(), retryAfter: retryWhenDraining}
-	case errors.Is(err, errFull):
+	case errors.Is(err, turn.ErrFull):
 		return problem{status: http.StatusServiceUnavailable, kind: "server_error", code: "overloaded", message: err.Error(), retryAfter: retryWhenDraining}
+	case errors.Is(err, turn.ErrConflict):
+		return problem{status: http.StatusConflict, kind: "invalid_request_error", code: "idempotency_conflict", param: keyHeader, message: err.Error() + "; use another " + keyHeader}
 	default:
 		return modelProblem(err)
 	}
@@ -135,7 +138,7 @@ func (g *Gateway) routes(policy access.Policy) http.Handler {
 	return g.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := policy.Check(r); err != nil {
 			if r.URL.Path == completionsPath {
-				g.turns.refuse()
+				g.refuse()
 			}
 			problemOf(err).write(w)
 			return

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hermesgw/hermes/internal/chat"
+	"github.com/hermesgw/hermes/internal/turn"
 )
 
 // metrics are the numbers of one gateway, in a registry of its own.
@@ -19,12 +20,12 @@ type metrics struct {
 // seconds.
 func turnBuckets() []float64 { return []float64{.001, .005, .025, .1, .5, 1, 2.5, 5, 10, 30, 60, 300} }
 
-func newMetrics(profile string, ts *turns) *metrics {
+func newMetrics(profile string, read func() counts) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "hermes_turn_seconds",
-			Help:    "Time of a turn by stage: queue, model, store, and total from acceptance to the end.",
+			Help:    "Time of a message by stage: accept, queue, model, store, and total from acceptance to the end.",
 			Buckets: turnBuckets(),
 		}, []string{"stage"}),
 		counted: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -33,43 +34,52 @@ func newMetrics(profile string, ts *turns) *metrics {
 		}, []string{"model", "direction"}),
 	}
 	labelled := prometheus.WrapRegistererWith(prometheus.Labels{"profile": profile}, m.registry)
-	labelled.MustRegister(m.seconds, m.counted, newMessageCollector(ts))
+	labelled.MustRegister(m.seconds, m.counted, newMessageCollector(read))
 	return m
 }
 
-func (m *metrics) stage(name string, took time.Duration) {
+// Stage implements turn.Observer.
+func (m *metrics) Stage(name string, took time.Duration) {
 	m.seconds.WithLabelValues(name).Observe(took.Seconds())
 }
 
-func (m *metrics) tokens(model string, u chat.Usage) {
+// Tokens implements turn.Observer.
+func (m *metrics) Tokens(model string, u chat.Usage) {
 	m.counted.WithLabelValues(model, "input").Add(float64(u.Input))
 	m.counted.WithLabelValues(model, "output").Add(float64(u.Output))
+}
+
+// counts are the messages by where they are: received = answered + queued +
+// running + failed, at every moment.
+type counts struct {
+	turn.Tally
+	refused int64
 }
 
 // messageCollector reads all message counts at one moment, so that received =
 // answered + queued + running + failed holds in every scrape.
 type messageCollector struct {
-	turns *turns
-	rows  []messageRow
+	read func() counts
+	rows []messageRow
 }
 
 type messageRow struct {
 	desc  *prometheus.Desc
 	kind  prometheus.ValueType
-	value func(counts) int
+	value func(counts) int64
 }
 
-func newMessageCollector(ts *turns) *messageCollector {
-	row := func(name, help string, kind prometheus.ValueType, value func(counts) int) messageRow {
+func newMessageCollector(read func() counts) *messageCollector {
+	row := func(name, help string, kind prometheus.ValueType, value func(counts) int64) messageRow {
 		return messageRow{prometheus.NewDesc(name, help, nil, nil), kind, value}
 	}
-	return &messageCollector{turns: ts, rows: []messageRow{
-		row("hermes_messages_received_total", "Messages that policy let in.", prometheus.CounterValue, func(c counts) int { return c.received }),
-		row("hermes_messages_answered_total", "Messages answered and stored.", prometheus.CounterValue, func(c counts) int { return c.answered }),
-		row("hermes_messages_failed_total", "Messages accepted and not answered.", prometheus.CounterValue, func(c counts) int { return c.failed }),
-		row("hermes_messages_refused_total", "Messages not accepted: policy, a full queue, a drain.", prometheus.CounterValue, func(c counts) int { return c.refused }),
-		row("hermes_messages_queued", "Messages waiting for their turn.", prometheus.GaugeValue, func(c counts) int { return c.queued }),
-		row("hermes_messages_running", "Messages being answered.", prometheus.GaugeValue, func(c counts) int { return c.running }),
+	return &messageCollector{read: read, rows: []messageRow{
+		row("hermes_messages_received_total", "Messages that policy let in.", prometheus.CounterValue, func(c counts) int64 { return c.Received }),
+		row("hermes_messages_answered_total", "Messages answered and stored.", prometheus.CounterValue, func(c counts) int64 { return c.Answered }),
+		row("hermes_messages_failed_total", "Messages accepted and not answered.", prometheus.CounterValue, func(c counts) int64 { return c.Failed }),
+		row("hermes_messages_refused_total", "Messages not accepted: policy, a full queue, a drain.", prometheus.CounterValue, func(c counts) int64 { return c.refused }),
+		row("hermes_messages_queued", "Messages waiting for their turn.", prometheus.GaugeValue, func(c counts) int64 { return c.Queued }),
+		row("hermes_messages_running", "Messages being answered.", prometheus.GaugeValue, func(c counts) int64 { return c.Running }),
 	}}
 }
 
@@ -82,7 +92,7 @@ func (c *messageCollector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *messageCollector) Collect(ch chan<- prometheus.Metric) {
-	now := c.turns.snapshot()
+	now := c.read()
 	for _, r := range c.rows {
 		ch <- prometheus.MustNewConstMetric(r.desc, r.kind, float64(r.value(now)))
 	}

@@ -1,5 +1,7 @@
-// Package store keeps the conversations of one profile in SQLite: one file, one
-// process, one connection. Its schema grows by the migrations beside it, never
+// Package store keeps what one profile must not lose in SQLite: messages from
+// their acceptance to their answer, conversations, deliveries. One file, one
+// process; one connection writes, in the order of the calls and many calls to a
+// commit, and two others read. Its schema grows by the migrations beside it, never
 // backwards: a database that a newer hermes has written is left alone.
 //
 // It does not decide what is part of a conversation; the gateway does.
@@ -18,8 +20,6 @@ import (
 	"time"
 
 	_ "modernc.org/sqlite" // the driver registers itself under "sqlite"
-
-	"github.com/hermesgw/hermes/internal/chat"
 )
 
 // FileName is the database's name in the home of a profile.
@@ -35,9 +35,16 @@ const (
 	walLimit = 1 << 20
 )
 
-// Store is an open database. It is safe for concurrent use; calls queue for
-// its one connection, which is all that one writer can use.
-type Store struct{ db *sql.DB }
+// readers is how many read at once: more would be more memory and, on two
+// processors, no faster.
+const readers = 2
+
+// Store is an open database. It is safe for concurrent use.
+type Store struct {
+	db     *sql.DB // of the writer
+	read   *sql.DB
+	writer *writer
+}
 
 // Open opens the database at path, makes it (0600) where there is none, and
 // brings its schema up to date. A database from a newer version, or a file that
@@ -54,7 +61,17 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err := prepare(ctx, db, path); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &Store{db: db}, nil
+	w, err := newWriter(ctx, db)
+	if err != nil {
+		return nil, errors.Join(explain(path, err), db.Close())
+	}
+	read, err := sql.Open("sqlite", dsn(path))
+	if err != nil {
+		return nil, errors.Join(explain(path, err), w.close(), db.Close())
+	}
+	read.SetMaxOpenConns(readers)
+	read.SetMaxIdleConns(readers)
+	return &Store{db: db, read: read, writer: w}, nil
 }
 
 // create makes the file before SQLite does: SQLite's would follow the umask,
@@ -82,65 +99,18 @@ func dsn(path string) string {
 	return (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String()
 }
 
-// Close writes the log back into the database and closes it; it is idempotent.
-func (s *Store) Close() error { return s.db.Close() }
-
-// History returns what was said in session, oldest first; an unknown session
-// has said nothing.
-func (s *Store) History(ctx context.Context, session string) ([]chat.Message, error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT role, content FROM messages WHERE session_id = ? ORDER BY seq`, session)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read session %q: %w", session, err)
-	}
-	defer rows.Close()
-	var list []chat.Message
-	for rows.Next() {
-		var m chat.Message
-		if err := rows.Scan(&m.Role, &m.Text); err != nil {
-			return nil, fmt.Errorf("cannot read session %q: %w", session, err)
-		}
-		list = append(list, m)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("cannot read session %q: %w", session, err)
-	}
-	return list, nil
-}
-
-// Append adds messages to the end of session, all or none, and makes the
-// session if it is new. When it returns nil they are on disk.
-func (s *Store) Append(ctx context.Context, session string, messages []chat.Message) error {
-	if err := s.append(ctx, session, messages); err != nil {
-		return fmt.Errorf("cannot store a turn of session %q: %w", session, err)
-	}
-	return nil
-}
-
-func (s *Store) append(ctx context.Context, session string, messages []chat.Message) error {
-	tx, err := s.db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback() // no effect once committed
-	now := time.Now().UnixMilli()
-	if _, err := tx.ExecContext(ctx, `INSERT INTO sessions (id, created_at, updated_at) VALUES (?1, ?2, ?2)
-		ON CONFLICT (id) DO UPDATE SET updated_at = ?2`, session, now); err != nil {
-		return err
-	}
-	for _, m := range messages {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO messages (session_id, seq, role, content, created_at)
-			SELECT ?1, coalesce(max(seq), 0) + 1, ?2, ?3, ?4 FROM messages WHERE session_id = ?1`,
-			session, string(m.Role), m.Text, now); err != nil {
-			return err
-		}
-	}
-	return tx.Commit()
+// Close ends what is being written, writes the log back into the database and
+// closes it; it is idempotent.
+func (s *Store) Close() error {
+	return errors.Join(s.read.Close(), s.writer.close(), s.db.Close())
 }
 
 // Writable writes one row and says whether that reached the disk.
 func (s *Store) Writable(ctx context.Context) error {
-	_, err := s.db.ExecContext(ctx, `INSERT INTO probe (id, at) VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET at = ?1`,
-		time.Now().UnixMilli())
+	err := s.writer.submit(ctx, &job{need: synced, do: func(tx *writes) error {
+		_, err := tx.exec(`INSERT INTO probe (id, at) VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET at = ?1`, time.Now().UnixMilli())
+		return err
+	}})
 	if err != nil {
 		return fmt.Errorf("cannot write the database: %w", err)
 	}
