@@ -97,14 +97,22 @@ func (c *content) UnmarshalJSON(data []byte) error {
 // decode reads a request body. Its errors are *invalidError and say where.
 func decode(body []byte) (completionRequest, error) {
 	var req completionRequest
-	dec := json.NewDecoder(bytes.NewReader(body))
-	if err := dec.Decode(&req); err != nil {
-		return req, explainJSON(body, err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return req, invalid("", "the body goes on after the end of the JSON at %s", position(body, dec.InputOffset()))
+	if err := decodeOne(body, &req); err != nil {
+		return req, err
 	}
 	return req, req.check()
+}
+
+// decodeOne reads a body that is one JSON value and nothing else.
+func decodeOne(body []byte, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(body))
+	if err := dec.Decode(into); err != nil {
+		return explainJSON(body, err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return invalid("", "the body goes on after the end of the JSON at %s", position(body, dec.InputOffset()))
+	}
+	return nil
 }
 
 func explainJSON(body []byte, err error) error {

@@ -55,6 +55,8 @@ type Store interface {
 	turn.Journal
 	// Writable makes a small real write.
 	Writable(ctx context.Context) error
+	// Runs lists what came through /v1/runs, newest first.
+	Runs(ctx context.Context, f turn.Filter) ([]turn.Message, error)
 }
 
 // Options says what a gateway is made of.

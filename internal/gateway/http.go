@@ -137,7 +137,7 @@ func (g *Gateway) routes(policy access.Policy) http.Handler {
 	mux.Handle("/", g.api)
 	return g.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := policy.Check(r); err != nil {
-			if r.URL.Path == completionsPath {
+			if r.URL.Path == completionsPath || r.URL.Path == runsPath && r.Method == http.MethodPost {
 				g.refuse()
 			}
 			problemOf(err).write(w)
@@ -151,12 +151,16 @@ func (g *Gateway) routes(policy access.Policy) http.Handler {
 func (g *Gateway) routesV1() http.Handler {
 	mux := http.NewServeMux()
 	handle(mux, http.MethodPost, completionsPath, g.serveCompletion)
+	methods(mux, runsPath, map[string]http.HandlerFunc{http.MethodPost: g.createRun, http.MethodGet: g.listRuns})
+	handle(mux, http.MethodGet, runsPath+"/{id}", g.getRun)
+	handle(mux, http.MethodGet, runsPath+"/{id}/events", g.streamRun)
+	handle(mux, http.MethodPost, runsPath+"/{id}/stop", g.stopRun)
 	handle(mux, http.MethodGet, "/v1/models", g.serveModels)
 	handle(mux, http.MethodGet, "/v1/models/{id...}", g.serveModel)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		problem{
 			status: http.StatusNotFound, kind: "invalid_request_error", code: "unknown_url",
-			message: "there is nothing at " + r.Method + " " + r.URL.Path + "; see /v1/models and /v1/chat/completions",
+			message: "there is nothing at " + r.Method + " " + r.URL.Path + "; see /v1/models, /v1/chat/completions and /v1/runs",
 		}.write(w)
 	})
 	return g.guard(mux)
@@ -164,17 +168,7 @@ func (g *Gateway) routesV1() http.Handler {
 
 // handle serves one method at pattern and refuses the others in our shape.
 func handle(mux *http.ServeMux, method, pattern string, h http.HandlerFunc) {
-	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == method || method == http.MethodGet && r.Method == http.MethodHead {
-			h(w, r)
-			return
-		}
-		w.Header().Set("Allow", method)
-		problem{
-			status: http.StatusMethodNotAllowed, kind: "invalid_request_error", code: "method_not_allowed",
-			message: r.Method + " is not for " + r.URL.Path + "; use " + method,
-		}.write(w)
-	})
+	methods(mux, pattern, map[string]http.HandlerFunc{method: h})
 }
 
 // guard answers 500 for a bug instead of printing a stack trace.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hermesgw/hermes/internal/agent"
@@ -96,7 +97,7 @@ func (s *Store) Begin(ctx context.Context, seq int64, at time.Time) (attempts in
 // Release implements turn.Journal.
 func (s *Store) Release(ctx context.Context, seq int64) error {
 	return s.writer.submit(ctx, &job{need: kept, do: func(tx *writes) error {
-		_, err := tx.exec(`UPDATE inbox SET state = 'queued', attempts = max(attempts - 1, 0) WHERE id = ? AND state = 'running'`, seq)
+		_, err := tx.exec(`UPDATE inbox SET state = 'queued', released = released + 1 WHERE id = ? AND state = 'running'`, seq)
 		return err
 	}})
 }
@@ -120,10 +121,10 @@ func finish(tx *writes, o turn.Outcome) error {
 	}
 	var id string
 	if err := tx.row(`UPDATE inbox SET state = ?, reason = ?, error = ?, model = ?, finish = ?, tokens_in = ?, tokens_out = ?,
-		reply_seq = ?, finished_at = ? WHERE id = ? AND state IN ('queued', 'running') RETURNING message`,
+		reply_seq = ?, restarts = ?, finished_at = ? WHERE id = ? AND state IN ('queued', 'running') RETURNING message`,
 		[]any{
 			string(o.State), o.Reason, o.Error, o.Reply.Model, string(o.Reply.Finish), o.Reply.Usage.Input, o.Reply.Usage.Output,
-			last, micros(o.At), o.Seq,
+			last, o.Restarts, micros(o.At), o.Seq,
 		}, &id); err != nil {
 		return err
 	}
@@ -165,7 +166,7 @@ func keepStep(tx *writes, seq int64, attempt int, step agent.Step) error {
 
 // selectMessage is read by scanMessage. The answer is the message of the session
 // that reply_seq names.
-const selectMessage = `SELECT id, message, account, external, digest, chat, session, sender, ask, state, reason, error, attempts, behind,
+const selectMessage = `SELECT id, message, account, external, digest, chat, session, sender, ask, state, reason, error, attempts, released, restarts, behind,
 	joined, replay_of, settled, model, finish, tokens_in, tokens_out, received_at, started_at, finished_at,
 	CASE WHEN reply_seq > 0 THEN coalesce((SELECT content FROM messages WHERE session_id = inbox.session AND seq = inbox.reply_seq), '') ELSE '' END
 	FROM inbox`
@@ -174,7 +175,7 @@ func scanMessage(scan func(dest ...any) error) (m turn.Message, err error) {
 	var ask string
 	var received, started, finished int64
 	err = scan(&m.Seq, &m.ID, &m.Account, &m.External, &m.Digest, &m.Chat, &m.Session, &m.Sender, &ask, &m.State, &m.Reason,
-		&m.Error, &m.Attempts, &m.Behind, &m.Joined, &m.ReplayOf, &m.Settled, &m.Reply.Model, &m.Reply.Finish,
+		&m.Error, &m.Attempts, &m.Released, &m.Restarts, &m.Behind, &m.Joined, &m.ReplayOf, &m.Settled, &m.Reply.Model, &m.Reply.Finish,
 		&m.Reply.Usage.Input, &m.Reply.Usage.Output, &received, &started, &finished, &m.Reply.Text)
 	if err != nil {
 		return m, err
@@ -195,9 +196,39 @@ func (s *Store) Message(ctx context.Context, id string) (turn.Message, error) {
 	return m, err
 }
 
+// Runs returns the messages whose public id begins with run_, newest first.
+func (s *Store) Runs(ctx context.Context, f turn.Filter) ([]turn.Message, error) {
+	query, args := selectMessage+` WHERE message GLOB 'run_*'`, []any{}
+	and := func(clause string, values ...any) { query, args = query+` AND `+clause, append(args, values...) }
+	if f.Session != "" {
+		and(`session = ?`, f.Session)
+	}
+	if len(f.States) > 0 {
+		marks := strings.TrimSuffix(strings.Repeat("?,", len(f.States)), ",")
+		states := make([]any, len(f.States))
+		for i, st := range f.States {
+			states[i] = string(st)
+		}
+		and(`state IN (`+marks+`)`, states...)
+	}
+	if reason, not := strings.CutPrefix(f.Reason, "!"); not {
+		and(`reason <> ?`, reason)
+	} else if reason != "" {
+		and(`reason = ?`, reason)
+	}
+	if f.Before > 0 {
+		and(`id < ?`, f.Before)
+	}
+	rows, err := s.read.QueryContext(ctx, query+` ORDER BY id DESC LIMIT ?`, append(args, f.Limit)...)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list runs: %w", err)
+	}
+	return collect(rows, func(scan func(...any) error) (turn.Message, error) { return scanMessage(scan) })
+}
+
 // Open implements turn.Journal.
 func (s *Store) Open(ctx context.Context) ([]turn.Message, error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT id, message, account, chat, session, sender, state, attempts, received_at,
+	rows, err := s.read.QueryContext(ctx, `SELECT id, message, account, chat, session, sender, state, attempts, released, received_at,
 		coalesce(json_extract(ask, '$.to'), '{}') FROM inbox WHERE state IN ('queued', 'running') ORDER BY id`)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read what is open: %w", err)
@@ -205,7 +236,7 @@ func (s *Store) Open(ctx context.Context) ([]turn.Message, error) {
 	return collect(rows, func(scan func(...any) error) (m turn.Message, err error) {
 		var received int64
 		var to string
-		if err := scan(&m.Seq, &m.ID, &m.Account, &m.Chat, &m.Session, &m.Sender, &m.State, &m.Attempts, &received, &to); err != nil {
+		if err := scan(&m.Seq, &m.ID, &m.Account, &m.Chat, &m.Session, &m.Sender, &m.State, &m.Attempts, &m.Released, &received, &to); err != nil {
 			return m, err
 		}
 		m.Received = timeOf(received)

@@ -133,7 +133,7 @@ var errAbandoned = errors.New("left to the next process")
 
 // Ended is the progress of a message that has ended, as Since gives it.
 func Ended(m Message, offset int) Progress {
-	p := Progress{Message: m, Attempt: m.Attempts, Done: true}
+	p := Progress{Message: m, Attempt: m.Attempts, Restarts: m.Restarts, Done: true}
 	if m.State == Failed {
 		p.Err = &chat.Error{Kind: chat.Kind(m.Reason), Message: m.Error}
 	}

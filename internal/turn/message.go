@@ -59,6 +59,8 @@ type Message struct {
 	Reason   string // of a failed one: a chat.Kind or a reason above
 	Error    string // of a failed one, for people
 	Attempts int    // how often its turn began
+	Released int    // of those, how often a process left it to the next one in good order
+	Restarts int    // how often the answer of the last attempt began again
 	Behind   int    // messages of the chat that were before it when it was accepted
 	Joined   string // the message whose turn answered it as well; empty: its own
 	ReplayOf string // the failed message that it repeats; empty: none
@@ -104,15 +106,25 @@ type Outcome struct {
 	Error  string
 	At     time.Time
 	// Session and News are what the conversation gains, the answer last.
-	Session string
-	News    []chat.Message
-	Reply   Reply
-	Attempt int
-	Steps   []agent.Step
+	Session  string
+	News     []chat.Message
+	Reply    Reply
+	Attempt  int
+	Restarts int
+	Steps    []agent.Step
 	// Joined are the messages that this turn answers as well.
 	Joined []int64
 	// Parts go out to the platform.
 	Parts []outbox.Part
+}
+
+// Filter chooses runs.
+type Filter struct {
+	Session string  // empty: of every session
+	States  []State // empty: in every state
+	Reason  string  // of failed ones; "!" before it: any but that
+	Before  int64   // Seq; 0: from the newest on
+	Limit   int
 }
 
 // Tally counts messages since the database was made.

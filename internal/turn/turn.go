@@ -36,7 +36,8 @@ type Journal interface {
 	// Begin notes that the turn of a message begins, and returns how often it has.
 	// That need not survive a power cut.
 	Begin(ctx context.Context, seq int64, at time.Time) (attempts int, err error)
-	// Release takes a Begin back: the message is queued again.
+	// Release notes that the turn was left in good order: the message is queued
+	// again.
 	Release(ctx context.Context, seq int64) error
 	// Finish commits an outcome; after as in Accept.
 	Finish(ctx context.Context, o Outcome, after func()) error
@@ -200,7 +201,7 @@ func (e *Engine) Resume(ctx context.Context) error {
 	e.mu.Unlock()
 	var again []Message
 	for _, m := range open {
-		if m.State == Running && m.Attempts >= MaxAttempts {
+		if m.State == Running && m.Attempts-m.Released >= MaxAttempts {
 			e.setAside(ctx, m)
 			continue
 		}

@@ -293,9 +293,9 @@ func (e *Engine) sleep(d time.Duration) bool {
 // outcome says what is to be committed.
 func (e *Engine) outcome(l *Live, m Message, result agent.Result, err error, news []chat.Message) Outcome {
 	l.mu.Lock()
-	steps := l.steps
+	steps, restarts := l.steps, l.restarts
 	l.mu.Unlock()
-	o := Outcome{Seq: m.Seq, Session: m.Session, At: time.Now(), Attempt: m.Attempts, Steps: steps}
+	o := Outcome{Seq: m.Seq, Session: m.Session, At: time.Now(), Attempt: m.Attempts, Restarts: restarts, Steps: steps}
 	if err != nil {
 		o.State, o.Reason, o.Error = Failed, reasonOf(err), err.Error()
 		if errors.Is(err, interrupted) { // what was said stays said
@@ -331,7 +331,7 @@ func reasonOf(err error) string {
 
 // ended is m after outcome o.
 func (m Message) ended(o Outcome) Message {
-	m.State, m.Reason, m.Error, m.Finished, m.Reply = o.State, o.Reason, o.Error, o.At, o.Reply
+	m.State, m.Reason, m.Error, m.Finished, m.Reply, m.Restarts = o.State, o.Reason, o.Error, o.At, o.Reply, o.Restarts
 	return m
 }
 

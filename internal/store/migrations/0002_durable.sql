@@ -16,6 +16,8 @@ CREATE TABLE inbox (
     reason      TEXT    NOT NULL DEFAULT '',       -- of failed: one word
     error       TEXT    NOT NULL DEFAULT '',       -- of failed: a sentence
     attempts    INTEGER NOT NULL DEFAULT 0,        -- how often its turn began
+    released    INTEGER NOT NULL DEFAULT 0,        -- of those, how often it was left to the next process in good order
+    restarts    INTEGER NOT NULL DEFAULT 0,        -- how often the answer of the last attempt began again
     behind      INTEGER NOT NULL DEFAULT 0,        -- messages of the chat before it when it was accepted
     joined      TEXT    NOT NULL DEFAULT '',       -- the message whose turn answered it as well
     replay_of   TEXT    NOT NULL DEFAULT '',       -- the failed message that it repeats
