@@ -1,6 +1,10 @@
 package store
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
+
 	"github.com/hermesgw/hermes/internal/outbox"
 )
 
@@ -10,3 +14,82 @@ func insertPart(tx *writes, p outbox.Part) error {
 		p.Delivery, p.Message, p.Account, p.Chat, p.Thread, p.ReplyTo, p.Part, p.Parts, p.Text, micros(p.Created), micros(p.NotBefore))
 	return err
 }
+
+// Enqueue commits parts that belong to no turn.
+func (s *Store) Enqueue(ctx context.Context, parts []outbox.Part) error {
+	err := s.writer.submit(ctx, &job{need: synced, do: func(tx *writes) error {
+		for _, p := range parts {
+			if err := insertPart(tx, p); err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+	if err != nil {
+		return fmt.Errorf("cannot store what is to be sent: %w", err)
+	}
+	return nil
+}
+
+const selectPart = `SELECT id, delivery, message, account, chat, thread, reply_to, part, parts, text, state, unsure, attempts, tries,
+	receipt, error, created_at, not_before, finished_at FROM outbox`
+
+func scanPart(scan func(dest ...any) error) (p outbox.Part, err error) {
+	var tries string
+	var created, notBefore, finished int64
+	err = scan(&p.Seq, &p.Delivery, &p.Message, &p.Account, &p.Chat, &p.Thread, &p.ReplyTo, &p.Part, &p.Parts, &p.Text, &p.State,
+		&p.Unsure, &p.Attempts, &tries, &p.Receipt, &p.Error, &created, &notBefore, &finished)
+	if err != nil {
+		return p, err
+	}
+	p.Created, p.NotBefore, p.Finished = timeOf(created), timeOf(notBefore), timeOf(finished)
+	if err := json.Unmarshal([]byte(tries), &p.Tries); err != nil {
+		return p, fmt.Errorf("cannot read delivery %q: %w", p.Delivery, err)
+	}
+	return p, nil
+}
+
+func (s *Store) parts(ctx context.Context, where string, args ...any) ([]outbox.Part, error) {
+	rows, err := s.read.QueryContext(ctx, selectPart+where, args...)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the outbox: %w", err)
+	}
+	return collect(rows, func(scan func(...any) error) (outbox.Part, error) { return scanPart(scan) })
+}
+
+// OpenParts implements outbox.Store.
+func (s *Store) OpenParts(ctx context.Context, account string, after int64) ([]outbox.Part, error) {
+	return s.parts(ctx, ` WHERE state IN ('pending', 'sending') AND account = ? AND id > ? ORDER BY id`, account, after)
+}
+
+// Deliveries returns the parts of the answer to a message, in order.
+func (s *Store) Deliveries(ctx context.Context, message string) ([]outbox.Part, error) {
+	return s.parts(ctx, ` WHERE message = ? ORDER BY id`, message)
+}
+
+// Trying implements outbox.Store.
+func (s *Store) Trying(ctx context.Context, seq int64) error {
+	return s.writer.submit(ctx, &job{need: synced, do: func(tx *writes) error {
+		_, err := tx.exec(`UPDATE outbox SET state = 'sending' WHERE id = ?`, seq)
+		return err
+	}})
+}
+
+// Tried implements outbox.Store. It need not survive a power cut: then the part
+// is still being sent, and labelled when it is sent again.
+func (s *Store) Tried(ctx context.Context, p outbox.Part, repeat bool) error {
+	tries, err := json.Marshal(p.Tries)
+	if err != nil {
+		return err
+	}
+	return s.writer.submit(ctx, &job{need: kept, do: func(tx *writes) error {
+		_, err := tx.exec(`UPDATE outbox SET state = ?, unsure = ?, attempts = ?, tries = ?, receipt = ?, error = ?, not_before = ?, finished_at = ?
+			WHERE id = ?`, string(p.State), p.Unsure, p.Attempts, string(tries), p.Receipt, p.Error, micros(p.NotBefore), micros(p.Finished), p.Seq)
+		if err == nil && repeat {
+			_, err = tx.exec(`UPDATE tally SET duplicates = duplicates + 1`)
+		}
+		return err
+	}})
+}
+
+var _ outbox.Store = (*Store)(nil)

@@ -1,0 +1,113 @@
+package outbox
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// fence is what opens and closes a code block of Markdown.
+const fence = "```"
+
+// Cut splits text into parts of at most limit bytes: at the end of a paragraph,
+// else of a line, a sentence, a word, and in the middle of a word only where
+// nothing else is left; never inside a character. With fences, a code block that
+// is cut is closed at the end of a part and opened again, with its language, in
+// the next. A limit under 64 counts as 64. A text without anything visible gives
+// no part.
+func Cut(text string, limit int, fences bool) []string {
+	limit = max(limit, 64)
+	text = strings.TrimRight(text, " \t\r\n")
+	var parts []string
+	reopen := "" // the line that opens the block which the next part is in
+	for strings.TrimSpace(text) != "" {
+		head := ""
+		if reopen != "" {
+			head = reopen + "\n"
+		}
+		room := limit - len(head)
+		if len(text) <= room {
+			parts = append(parts, head+text)
+			break
+		}
+		reserve := 0
+		if fences {
+			reserve = len("\n" + fence)
+		}
+		part, rest := cutOnce(text, room-reserve, reopen != "")
+		text = rest
+		body := head + part
+		if fences {
+			if reopen = openBlock(body); len(reopen) > limit/4 {
+				reopen = fence // a language of that length is none
+			}
+			if reopen != "" {
+				body += "\n" + fence
+			}
+		}
+		if strings.TrimSpace(part) != "" {
+			parts = append(parts, body)
+		}
+	}
+	return parts
+}
+
+// cutOnce splits text at the best place within limit bytes. Inside code, lines
+// are the unit and leading blanks are kept.
+func cutOnce(text string, limit int, code bool) (part, rest string) {
+	window := text[:limit+1] // a break right behind the last byte counts
+	if code {
+		if i := strings.LastIndexByte(window, '\n'); i > 0 {
+			return text[:i], text[i+1:]
+		}
+	}
+	least := limit / 3 // do not make crumbs for the sake of a better place
+	if i := strings.LastIndex(window, "\n\n"); i > least {
+		return text[:i], strings.TrimLeft(text[i:], "\n")
+	}
+	if i := strings.LastIndexByte(window, '\n'); i > least {
+		return text[:i], text[i+1:]
+	}
+	if i := lastSentence(window); i > least {
+		return text[:i], strings.TrimLeft(text[i:], " ")
+	}
+	if i := strings.LastIndexByte(window, ' '); i > 0 {
+		return text[:i], strings.TrimLeft(text[i:], " ")
+	}
+	end := limit
+	for end > 0 && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	if end == 0 { // not UTF-8 at all
+		end = limit
+	}
+	return text[:end], text[end:]
+}
+
+// lastSentence is where the last sentence ends in s that is followed by a blank,
+// or -1.
+func lastSentence(s string) int {
+	for i := len(s) - 1; i > 0; i-- {
+		if s[i] == ' ' && strings.ContainsRune(".!?:;", rune(s[i-1])) {
+			return i
+		}
+	}
+	return -1
+}
+
+// openBlock returns the line that opens the code block in which text ends, or
+// nothing.
+func openBlock(text string) string {
+	open := ""
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\r\n")
+		if !strings.HasPrefix(strings.TrimLeft(line, " "), fence) {
+			continue
+		}
+		if open == "" {
+			open = strings.TrimSpace(line)
+		} else {
+			open = ""
+		}
+	}
+	return open
+}
