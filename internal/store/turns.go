@@ -50,6 +50,11 @@ func accept(tx *writes, m turn.Message, ask string) (turn.Message, bool, error) 
 	if !errors.Is(err, sql.ErrNoRows) {
 		return m, false, err
 	}
+	if m.Ask.SetChat {
+		if err := setChat(tx, m.Chat, m.Session, ""); err != nil {
+			return m, false, err
+		}
+	}
 	r, err := tx.exec(`INSERT INTO inbox (message, account, external, digest, chat, session, sender, ask, state, behind, replay_of, received_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)`,
 		m.ID, m.Account, m.External, m.Digest, m.Chat, m.Session, m.Sender, ask, m.Behind, m.ReplayOf, micros(m.Received))

@@ -86,8 +86,13 @@ type Ask struct {
 	Stop        []string `json:"stop,omitempty"`
 	// To is where the answer is delivered; zero: whoever asked reads it.
 	To outbox.Address `json:"to,omitzero"`
+	// TakeBack is the number from which on the turn takes the session's messages
+	// back before it begins; 0: none.
+	TakeBack int64 `json:"take_back,omitempty"`
 	// Cursor is committed with the message; empty: the platform has none.
 	Cursor string `json:"-"`
+	// SetChat: the chat is in Session from now on.
+	SetChat bool `json:"-"`
 }
 
 // Reply is what a message was answered with.

@@ -39,6 +39,9 @@ type Journal interface {
 	// Release notes that the turn was left in good order: the message is queued
 	// again.
 	Release(ctx context.Context, seq int64) error
+	// TakeBack hides the messages of session numbered from on; doing it again
+	// changes nothing.
+	TakeBack(ctx context.Context, session string, from int64) error
 	// Finish commits an outcome; after as in Accept.
 	Finish(ctx context.Context, o Outcome, after func()) error
 	// Message returns a message by its public id, with its answer; ErrUnknown if
@@ -287,6 +290,22 @@ func (e *Engine) behind(chat string) int {
 		n++
 	}
 	return n
+}
+
+// Waiting returns how many messages of a chat wait, and whether one is being
+// answered.
+func (e *Engine) Waiting(chat string) (waiting int, running bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if l := e.lanes[chat]; l != nil {
+		return len(l.waiting), l.running != nil
+	}
+	return 0, false
+}
+
+// CountAnswered counts a message that was accepted and answered without a turn.
+func (e *Engine) CountAnswered() {
+	e.count(func(t *Tally) { t.Received++; t.Answered++ })
 }
 
 // Live returns the open message with this public id, or nil.

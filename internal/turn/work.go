@@ -180,6 +180,11 @@ func (e *Engine) begin(ctx context.Context, l *Live) (Message, error) {
 			return m, e.broken(err)
 		}
 	}
+	if m.Ask.TakeBack > 0 {
+		if err := e.o.Journal.TakeBack(ctx, m.Session, m.Ask.TakeBack); err != nil {
+			return m, e.broken(err)
+		}
+	}
 	m.State, m.Attempts, m.Started = Running, attempts, now
 	l.change(func() { l.message = m })
 	return m, nil

@@ -34,6 +34,7 @@ CREATE TABLE inbox (
 ) STRICT;
 CREATE INDEX inbox_open ON inbox (id) WHERE state IN ('queued', 'running');
 CREATE INDEX inbox_session ON inbox (session, id);
+CREATE INDEX inbox_chat ON inbox (chat, id);
 CREATE INDEX inbox_dead ON inbox (id) WHERE state = 'failed' AND settled = '' AND reason <> 'cancelled';
 
 -- What a turn asked of a model, for the trace. The text of an answer is in
