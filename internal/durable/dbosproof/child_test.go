@@ -135,17 +135,15 @@ func (o order) serve() error {
 		}
 	}
 	close(accepted)
-	for {
-		c, err := e.counts(context.Background())
-		if err != nil {
-			return err
-		}
-		if c.Pending == 0 {
-			fmt.Println("counts", c.Answered, c.Failed)
-			return nil // without close: the next start must not need it
-		}
-		time.Sleep(5 * time.Millisecond)
+	if err := settle(e); err != nil {
+		return err
 	}
+	c, err := e.counts(context.Background())
+	if err != nil {
+		return err
+	}
+	fmt.Println("counts", c.Answered, c.Failed)
+	return nil // without close: the next start must not need it
 }
 
 // crash ends the process once the other chat has got its answers, in this life or

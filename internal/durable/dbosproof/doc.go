@@ -9,5 +9,5 @@
 // The long form, which the record is made with:
 //
 //	HERMES_PROOF_RUNS=500 go test -v -timeout 60m -run Kill ./internal/durable/dbosproof
-//	HERMES_PROOF_SCALE=100 HERMES_PROOF_STRACE=1 go test -v -timeout 60m -run Measure ./internal/durable/dbosproof
+//	HERMES_PROOF_SCALE=40 HERMES_PROOF_STRACE=1 go test -v -timeout 60m -run Measure ./internal/durable/dbosproof
 package dbosproof

@@ -31,7 +31,8 @@ type hooks struct {
 	reply func(message)
 }
 
-// counts say where the accepted messages are.
+// counts say where the accepted messages are; one whose reply is not yet recorded
+// as sent is pending.
 type counts struct{ Pending, Answered, Failed int }
 
 // engine is the way of a message from accepted to answered.
@@ -126,17 +127,5 @@ func countCommits() *atomic.Int64 {
 }
 
 func database(t *testing.T) string { return filepath.Join(t.TempDir(), "proof.db") }
-
-// await polls until ok; the deadline is there to fail, not to prove.
-func await(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited too long for %s", what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
 
 func echo(_ context.Context, m message) (string, error) { return strings.ToUpper(m.Text), nil }

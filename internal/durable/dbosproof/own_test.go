@@ -231,8 +231,8 @@ func (e *ownEngine) deliver(t turn) {
 }
 
 func (e *ownEngine) counts(ctx context.Context) (c counts, err error) {
-	err = e.db.QueryRowContext(ctx, `SELECT count(*) FILTER (WHERE state = 'queued'), count(*) FILTER (WHERE state = 'answered'),
-		count(*) FILTER (WHERE state = 'failed') FROM inbox`).Scan(&c.Pending, &c.Answered, &c.Failed)
+	err = e.db.QueryRowContext(ctx, `SELECT count(*) FILTER (WHERE state = 'queued') + (SELECT count(*) FROM outbox WHERE state = 'due'),
+		count(*) FILTER (WHERE state = 'answered'), count(*) FILTER (WHERE state = 'failed') FROM inbox`).Scan(&c.Pending, &c.Answered, &c.Failed)
 	return c, err
 }
 
