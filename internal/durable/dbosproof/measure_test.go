@@ -337,7 +337,7 @@ func TestMeasureRest(t *testing.T) {
 
 // (f) Many turns that wait for their model.
 func TestMeasureFlight(t *testing.T) {
-	turns, wait := 100, 5*time.Second
+	turns, wait := 30, 5*time.Second
 	if scale(t) > 1 {
 		turns, wait = 500, 10*time.Second
 	}
