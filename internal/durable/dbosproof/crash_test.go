@@ -129,6 +129,7 @@ func connections(kind string) int {
 // behind and beside what is new: dbos-naive counts how often, and asserts only
 // that it loses nothing.
 func TestKillKeepsOrderInsideAChat(t *testing.T) {
+	t.Parallel()
 	runs := fromEnv(t, "HERMES_PROOF_RUNS", 2)
 	seed := uint64(fromEnv(t, "HERMES_PROOF_SEED", 20261126))
 	for _, kind := range []string{own, queued, direct, naive} {
@@ -166,6 +167,7 @@ const poisonMessages = 3
 // aside with it though they never ran: DBOS counts a recovery against every
 // started workflow of the process. Waiting in a queue they are not counted.
 func TestPoisonIsSetAside(t *testing.T) {
+	t.Parallel()
 	for kind, want := range map[string]counts{
 		own: {Answered: 5, Failed: 1}, queued: {Answered: 5, Failed: 1}, direct: {Answered: 3, Failed: 3},
 	} {
@@ -202,6 +204,7 @@ func TestPoisonIsSetAside(t *testing.T) {
 // application version, and a patch leads each turn the way it began. Under
 // another version nothing is touched: that is (g)'s danger, and the default's.
 func TestNextBinaryFinishesWhatTheLastOneLeft(t *testing.T) {
+	t.Parallel()
 	path := database(t)
 	s := setup{Path: path, Conns: connections(queued)}
 	err := command(t, order{Job: "old", Setup: s, Version: "1"}).Run()

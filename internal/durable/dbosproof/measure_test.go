@@ -269,6 +269,9 @@ func fsyncs(t *testing.T, o order) float64 {
 // (f) The costs of a message. What is asserted holds on any machine: the number
 // of write transactions. The rest is logged, and the record has it.
 func TestMeasureMessages(t *testing.T) {
+	if scale(t) == 1 { // the short form measures nothing that others disturb
+		t.Parallel()
+	}
 	for name, s := range measured(t) {
 		t.Run(name, func(t *testing.T) {
 			o := order{Job: "throughput", Setup: s, Chats: 50, Messages: 2 * scale(t)}
@@ -293,6 +296,9 @@ func TestMeasureMessages(t *testing.T) {
 
 // (f) accepted → reply at 20 messages a second over 50 chats.
 func TestMeasurePacedReply(t *testing.T) {
+	if scale(t) == 1 { // the short form measures nothing that others disturb
+		t.Parallel()
+	}
 	for name, s := range measured(t) {
 		t.Run(name, func(t *testing.T) {
 			o := order{Job: "paced", Setup: s, Chats: 10, Rate: 20, Messages: 1}
@@ -337,6 +343,9 @@ func TestMeasureRest(t *testing.T) {
 
 // (f) Many turns that wait for their model.
 func TestMeasureFlight(t *testing.T) {
+	if scale(t) == 1 { // the short form measures nothing that others disturb
+		t.Parallel()
+	}
 	turns, wait := 30, 5*time.Second
 	if scale(t) > 1 {
 		turns, wait = 500, 10*time.Second
