@@ -38,7 +38,7 @@ var layers = []struct {
 
 // apart are packages outside the product: they import nothing of it, and
 // nothing of it imports them.
-var apart = []string{"e2e", "mutation", "bench", "scripts/*", "internal/archtest", "internal/doctest"}
+var apart = []string{"e2e", "mutation", "bench", "scripts/*", "internal/archtest", "internal/doctest", "internal/durable/dbosproof"}
 
 // testOnly may be imported by tests alone, but for its own kind.
 var testOnly = []string{"internal/testenv", "internal/s6/s6test", "internal/model/modeltest", "internal/platform/platformtest"}
