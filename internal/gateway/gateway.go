@@ -34,6 +34,9 @@ import (
 	"github.com/hermesgw/hermes/internal/agent"
 	"github.com/hermesgw/hermes/internal/chat"
 	"github.com/hermesgw/hermes/internal/exitcode"
+	"github.com/hermesgw/hermes/internal/inbound"
+	"github.com/hermesgw/hermes/internal/outbox"
+	"github.com/hermesgw/hermes/internal/platform"
 	"github.com/hermesgw/hermes/internal/secret"
 	"github.com/hermesgw/hermes/internal/supervise"
 	"github.com/hermesgw/hermes/internal/turn"
@@ -53,6 +56,8 @@ const (
 // Store is the memory that outlives the process.
 type Store interface {
 	turn.Journal
+	inbound.Store
+	outbox.Store
 	// Writable makes a small real write.
 	Writable(ctx context.Context) error
 	// Runs lists what came through /v1/runs, newest first.
@@ -78,6 +83,23 @@ type Options struct {
 	// TurnTimeout bounds one turn of the model. Default 10 minutes.
 	TurnTimeout time.Duration
 
+	// Adapters are the accounts on chat platforms. Senders says who may talk
+	// there: by default nobody.
+	Adapters []platform.Adapter
+	Senders  access.Senders
+	// Pairing lets strangers ask an operator to be let in.
+	Pairing bool
+	// Busy is what a new message in a chat does while a turn runs there:
+	// inbound.Queue (default) or inbound.Interrupt.
+	Busy string
+	// Merge is how long a message in a chat waits for more of its sender. Default
+	// 0: not at all.
+	Merge time.Duration
+	// MaxMessage bounds a message of a chat in bytes. Default 1 MiB.
+	MaxMessage int
+	// Audit writes a line of the audit log. Default: nothing.
+	Audit func(pairs ...string)
+
 	// Services tells the state of every service, for /metrics. Nil: this gateway
 	// tells nothing of others.
 	Services supervise.Lister
@@ -100,6 +122,7 @@ type Gateway struct {
 	metrics *metrics
 	turns   *turn.Engine
 	refused atomic.Int64 // messages that were not accepted
+	chats   *chats
 	api     http.Handler // /v1/, for whoever was let in
 	started time.Time
 
@@ -128,11 +151,18 @@ func (g *Gateway) buildTurns() error {
 	if err != nil {
 		return err
 	}
+	if g.chats, err = newChats(g); err != nil {
+		return err
+	}
 	g.turns, err = turn.New(turn.Options{
 		Journal: g.o.Store, Agent: a, Observe: g.metrics, Broken: g.health.recheck,
+		Parts: g.chats.parts, Queued: g.chats.wake, Merge: g.o.Merge,
 		MaxRunning: g.o.MaxRunning, MaxQueued: g.o.MaxQueued, Log: g.log,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return g.chats.open()
 }
 
 // counts are the messages by where they are, at one moment.
@@ -194,6 +224,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	srv := g.server()
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(ln) }()
+	stopChats := g.chats.run(ctx)
 	checking, stopChecking := context.WithCancel(ctx)
 	var checks sync.WaitGroup
 	checks.Go(func() { g.health.watch(checking, g.probes(ln.Addr())) })
@@ -207,6 +238,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	stopChecking()
 	checks.Wait()
 	g.turns.Abort()
+	stopChats()
 	end(ctx, srv)
 	return err
 }
@@ -237,7 +269,9 @@ func end(ctx context.Context, srv *http.Server) {
 // answering, with 503 where a turn is asked for, until Run ends.
 func (g *Gateway) Drain(ctx context.Context) error {
 	g.StartDraining("finishing what it has")
-	if left := g.turns.Drain(ctx); left > 0 {
+	left := g.turns.Drain(ctx)
+	g.chats.flush(ctx)
+	if left > 0 {
 		return fmt.Errorf("left %d unfinished turns to the next start at the end of the time given to stop", left)
 	}
 	return nil

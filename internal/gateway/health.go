@@ -166,6 +166,13 @@ func (h *health) report(name string, state supervise.State, reason string) {
 	h.settle()
 }
 
+// is says whether platform name is in state.
+func (h *health) is(name string, state supervise.State) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.list[name].State == state
+}
+
 func (h *health) drain(reason string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,6 +15,8 @@ type metrics struct {
 	registry *prometheus.Registry
 	seconds  *prometheus.HistogramVec
 	counted  *prometheus.CounterVec
+	// deliveries by platform and outcome
+	deliveries *prometheus.CounterVec
 }
 
 // turnBuckets reach from a store's commit to a slow model's long answer, in
@@ -25,16 +28,20 @@ func newMetrics(profile string, read func() counts) *metrics {
 		registry: prometheus.NewRegistry(),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "hermes_turn_seconds",
-			Help:    "Time of a message by stage: accept, queue, model, store, and total from acceptance to the end.",
+			Help:    "Time of a message by stage: accept, queue, model, store, total from acceptance to the end, and delivery to a chat platform.",
 			Buckets: turnBuckets(),
 		}, []string{"stage"}),
 		counted: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hermes_model_tokens_total",
 			Help: "Tokens as the model counts them, by direction: input, output.",
 		}, []string{"model", "direction"}),
+		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hermes_deliveries_total",
+			Help: "Parts of answers by platform and outcome: sent, dead (given up).",
+		}, []string{"platform", "outcome"}),
 	}
 	labelled := prometheus.WrapRegistererWith(prometheus.Labels{"profile": profile}, m.registry)
-	labelled.MustRegister(m.seconds, m.counted, newMessageCollector(read))
+	labelled.MustRegister(m.seconds, m.counted, m.deliveries, newMessageCollector(read))
 	return m
 }
 
@@ -47,6 +54,17 @@ func (m *metrics) Stage(name string, took time.Duration) {
 func (m *metrics) Tokens(model string, u chat.Usage) {
 	m.counted.WithLabelValues(model, "input").Add(float64(u.Input))
 	m.counted.WithLabelValues(model, "output").Add(float64(u.Output))
+}
+
+// delivered counts a part of an answer that was sent or given up.
+func (m *metrics) delivered(account string, took time.Duration, sent bool) {
+	outcome := "sent"
+	if !sent {
+		outcome = "dead"
+	}
+	name, _, _ := strings.Cut(account, "/")
+	m.deliveries.WithLabelValues(name, outcome).Inc()
+	m.Stage("delivery", took)
 }
 
 // counts are the messages by where they are: received = answered + queued +
@@ -78,6 +96,7 @@ func newMessageCollector(read func() counts) *messageCollector {
 		row("hermes_messages_answered_total", "Messages answered and stored.", prometheus.CounterValue, func(c counts) int64 { return c.Answered }),
 		row("hermes_messages_failed_total", "Messages accepted and not answered.", prometheus.CounterValue, func(c counts) int64 { return c.Failed }),
 		row("hermes_messages_refused_total", "Messages not accepted: policy, a full queue, a drain.", prometheus.CounterValue, func(c counts) int64 { return c.refused }),
+		row("hermes_messages_duplicates_total", "Deliveries that were labelled as perhaps repeated.", prometheus.CounterValue, func(c counts) int64 { return c.Duplicates }),
 		row("hermes_messages_queued", "Messages waiting for their turn.", prometheus.GaugeValue, func(c counts) int64 { return c.Queued }),
 		row("hermes_messages_running", "Messages being answered.", prometheus.GaugeValue, func(c counts) int64 { return c.Running }),
 	}}

@@ -382,9 +382,13 @@ func (v *visit) say(ctx context.Context, text string) error {
 	return nil
 }
 
-// Parts cuts text into what adapter sends, in answer to m.
+// Parts cuts text into what a sends, in answer to m.
 func Parts(a platform.Adapter, m turn.Message, text string) []outbox.Part {
-	limits := a.Limits()
+	return PartsFor(a.Limits(), m, text)
+}
+
+// PartsFor is Parts for a platform with these limits.
+func PartsFor(limits platform.Limits, m turn.Message, text string) []outbox.Part {
 	cut := outbox.Cut(text, limits.Text-len(outbox.RepeatMark), limits.Fences)
 	if len(cut) == 0 {
 		cut = []string{"(an empty answer)"}

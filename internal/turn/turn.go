@@ -308,6 +308,9 @@ func (e *Engine) CountAnswered() {
 	e.count(func(t *Tally) { t.Received++; t.Answered++ })
 }
 
+// CountDuplicate counts a delivery that was labelled as perhaps repeated.
+func (e *Engine) CountDuplicate() { e.count(func(t *Tally) { t.Duplicates++ }) }
+
 // Live returns the open message with this public id, or nil.
 func (e *Engine) Live(id string) *Live {
 	e.mu.Lock()
