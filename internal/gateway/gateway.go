@@ -76,6 +76,9 @@ type Options struct {
 	// Key is what clients must bear. Empty: open to loopback only.
 	Key secret.String
 
+	// WebhookSecret signs what comes in on /webhooks/. Empty: webhooks are off.
+	WebhookSecret secret.String
+
 	// MaxRunning bounds the turns that run at once. Default 512.
 	MaxRunning int
 	// MaxQueued bounds the messages that wait; more are refused. Default 10000.

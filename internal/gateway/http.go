@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hermesgw/hermes/internal/access"
@@ -134,8 +135,13 @@ func (g *Gateway) routes(policy access.Policy) http.Handler {
 	handle(mux, http.MethodGet, "/livez", g.serveLive)
 	handle(mux, http.MethodGet, "/readyz", g.serveReady)
 	handle(mux, http.MethodGet, "/metrics", g.serveMetrics)
+	handle(mux, http.MethodPost, webhooksPath+"{name}", g.serveWebhook)
 	mux.Handle("/", g.api)
 	return g.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, webhooksPath) { // let in by a signature
+			mux.ServeHTTP(w, r)
+			return
+		}
 		if err := policy.Check(r); err != nil {
 			if r.URL.Path == completionsPath || r.URL.Path == runsPath && r.Method == http.MethodPost {
 				g.refuse()
