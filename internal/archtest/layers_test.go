@@ -22,7 +22,7 @@ var layers = []struct {
 		"internal/supervise/s6slots", "internal/supervise/hostunits",
 	}},
 	{"engines", []string{
-		"internal/gateway", "internal/turn", "internal/session", "internal/agent", "internal/outbox", "internal/inbound",
+		"internal/gateway", "internal/turn", "internal/turn/journaltest", "internal/session", "internal/agent", "internal/outbox", "internal/inbound",
 		"internal/schedule", "internal/dashboard", "internal/boot", "internal/guard", "internal/doctor",
 	}},
 	{"vocabulary", []string{
@@ -41,7 +41,7 @@ var layers = []struct {
 var apart = []string{"e2e", "mutation", "bench", "scripts/*", "internal/archtest", "internal/doctest", "internal/durable/dbosproof"}
 
 // testOnly may be imported by tests alone, but for its own kind.
-var testOnly = []string{"internal/testenv", "internal/s6/s6test", "internal/model/modeltest", "internal/platform/platformtest"}
+var testOnly = []string{"internal/testenv", "internal/s6/s6test", "internal/model/modeltest", "internal/platform/platformtest", "internal/turn/journaltest"}
 
 // rank is the place of dir in layers, 0 at the top; -1 if it has none.
 func rank(dir string) int {
