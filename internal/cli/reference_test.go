@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -110,8 +111,9 @@ func environmentPage() string {
 		"environment only. `hermes config show --sources` prints every value and where it came from; secrets print as\n" +
 		"`<redacted>`.\n\n" +
 		"Booleans are strict: `1`, `true` and `yes`, in any case, mean yes; everything else in a variable means no, typos\n" +
-		"included. In `config.yaml` a boolean that is neither yes nor no is an error. Empty variables for ports, addresses\n" +
-		"and keys count as not given. A `_FILE` variable names a file to read the secret from, by its absolute path;\n" +
+		"included. In `config.yaml` a boolean that is neither yes nor no is an error, and so it is in the variable of one that\n" +
+		"is `true` by default. Lists are YAML lists in `config.yaml`; in a variable they have commas between their items.\n" +
+		"Empty variables for ports, addresses, lists and keys count as not given. A `_FILE` variable names a file to read the secret from, by its absolute path;\n" +
 		"giving both forms is an error.\n\n" +
 		"Settings marked *profile* belong to one profile: in a container the environment speaks of the profile of the main\n" +
 		"program, and no other profile's gateway sees them. Give the others their own in `profiles/NAME/.env`.\n\n" +
@@ -173,23 +175,46 @@ func settingDefault(s config.Setting) string {
 func accepts(s config.Setting) string {
 	switch s.Kind {
 	case config.Int:
-		return fmt.Sprintf("a whole number from %d", s.Min)
+		return "a whole number" + bounds(s, func(n int64) string { return strconv.FormatInt(n, 10) })
 	case config.Port:
 		return "a port, `0` to `65535`; `0`: any free one"
 	case config.Bool:
 		return "a boolean"
 	case config.Duration:
-		return "a duration, such as `250ms` or `1m30s`"
+		return "a duration, such as `250ms` or `1m30s`" + bounds(s, func(n int64) string { return time.Duration(n).String() })
+	case config.Size:
+		return "bytes, such as `65536`, `64KiB` or `1MiB`" + bounds(s, config.SizeText)
 	case config.Enum:
 		return code(s.Values, ", ")
 	case config.URL:
 		return "an http or https URL"
+	case config.List:
+		return "a list; each item " + s.Shape
 	case config.Text:
 	}
-	if s.Secret {
-		return "text, secret"
+	text := "text"
+	if s.Shape != "" {
+		text = s.Shape
 	}
-	return "text"
+	if s.Secret {
+		text += ", secret"
+	}
+	return text
+}
+
+// bounds are the numbers that s takes, in words.
+func bounds(s config.Setting, write func(int64) string) string {
+	var text string
+	if s.Min > 0 || s.Kind == config.Int {
+		text += " from `" + write(s.Min) + "`"
+	}
+	if s.Max > 0 {
+		text += " to `" + write(s.Max) + "`"
+	}
+	if text != "" && s.Kind != config.Int {
+		return "," + text
+	}
+	return text
 }
 
 func exitCodesPage() string {

@@ -25,7 +25,7 @@ const (
 // a line is added (in an existing home to hermes.env), every other line stays, the file becomes 0600 in one step.
 // The caller holds the profile's lock; two callers at once could make two keys.
 func EnsureAPIKey(home string) (key secret.String, created bool, err error) {
-	entries, _, err := readHome(home)
+	entries, _, err := readHome(Options{Home: home})
 	if err != nil {
 		return secret.String{}, false, exitcode.With(exitcode.Config, err)
 	}

@@ -96,7 +96,7 @@ func (e *examiner) variables() []Finding {
 		if value == "" { // container tools pass empty variables for what nobody gave
 			continue
 		}
-		if !strings.HasPrefix(name, "HERMES_") && !strings.HasPrefix(name, "API_SERVER_") || slices.Contains(known, name) {
+		if !strings.HasPrefix(name, "HERMES_") && !strings.HasPrefix(name, "API_SERVER_") && !strings.HasPrefix(name, "IRC_") || slices.Contains(known, name) {
 			continue
 		}
 		fix := "unset it"
