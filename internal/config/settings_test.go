@@ -68,36 +68,31 @@ func TestListsAndSizes(t *testing.T) {
 
 func TestWhatASettingRefuses(t *testing.T) {
 	for text, want := range map[string]string{
-		"irc: {channels: [help]}":                    `config.yaml:1:18: irc.channels: expected a channel such as #help, got "help"`,
-		"irc:\n  channels:\n  - '#a'\n  - #b\n":      "config.yaml:4:5: irc.channels: expected a channel such as #help, found an empty item; quote one that begins with #, as in '#help'",
-		"irc: {channels: ['#a,#b']}":                 "config.yaml:1:18: irc.channels: expected a channel such as #help, found a comma in it",
-		"irc: {channels: [[a]]}":                     "config.yaml:1:18: irc.channels: expected a single value, found a list",
-		"irc: {nick: [a]}":                           "config.yaml:1:13: irc.nick: expected a single value, found a list",
-		"irc: {nick: 'a b'}":                         `config.yaml:1:13: irc.nick: expected a nick name, got "a b"`,
-		"irc: {nick: 1a}":                            `config.yaml:1:13: irc.nick: expected a nick name`,
-		"irc: {realname: \"a\\nQUIT\"}":              "config.yaml:1:17: irc.realname: expected text without control characters",
-		"irc: {password: \"sesame\\r\\nQUIT\"}":      "config.yaml:1:17: irc.password: expected text without control characters",
-		"irc: {server: 'http://x'}":                  "config.yaml:1:15: irc.server: expected a host or host:port",
-		"irc: {tls: ture}":                           `config.yaml:1:12: irc.tls: expected true or false, got "ture"`,
-		"irc: {ca_file: ca.pem}":                     "config.yaml:1:16: irc.ca_file: expected an absolute path",
-		"access: {allow: [alice]}":                   `config.yaml:1:18: access.allow: expected an id such as irc:account:alice, or * for everybody, got "alice"`,
-		"access: {allow: 'irc:account:a, bob'}":      `config.yaml:1:17: access.allow: expected an id such as irc:account:alice, or * for everybody, got "bob"`,
-		"limits: {message_bytes: 1MB}":               `config.yaml:1:25: limits.message_bytes: expected a number of bytes such as 65536, 64KiB or 1MiB, got "1MB"`,
-		"limits: {message_bytes: 9999999999GiB}":     `config.yaml:1:25: limits.message_bytes: expected a number of bytes such as`,
-		"limits: {message_bytes: 5}":                 `config.yaml:1:25: limits.message_bytes: expected a number of bytes from 1KiB to 1GiB, got "5"`,
-		"limits: {running: 0}":                       `config.yaml:1:19: limits.running: expected a whole number of at least 1, got "0"`,
-		"model: {context_tokens: 511}":               `config.yaml:1:25: model.context_tokens: expected a whole number of at least 512, got "511"`,
-		"model: {retries: 101}":                      `config.yaml:1:18: model.retries: expected a whole number from 0 to 100, got "101"`,
-		"model: {timeout: 5ms}":                      `config.yaml:1:18: model.timeout: expected a duration of at least 1s, got "5ms"`,
-		"chat: {merge_window: 6s}":                   `config.yaml:1:22: chat.merge_window: expected a duration from 0s to 5s, got "6s"`,
-		"chat: {busy: drop}":                         `config.yaml:1:14: chat.busy: expected one of queue, interrupt, got "drop"`,
-		"irc: {sasl_password: sesame}":               "config.yaml:1:22: irc.sasl_password: it needs irc.sasl_user beside it",
-		"irc: {sasl_user: me}":                       "config.yaml:1:18: irc.sasl_user: it needs irc.sasl_password beside it",
-		"irc: {ca_file: /ca, tls: false}":            "config.yaml:1:16: irc.ca_file: it is for an encrypted connection, and irc.tls is false",
-		"model: {fallback: {provider: openai}}":      "config.yaml:1:30: model.fallback.provider: the provider openai needs model.fallback.name beside it",
-		"model: {fallback: {name: x}}":               "config.yaml:1:26: model.fallback.name: it needs model.fallback.provider beside it",
-		"model: {fallback: {api_key: sesame}}":       "config.yaml:1:29: model.fallback.api_key: it needs model.fallback.provider beside it",
-		"model: {fallback: {base_url: 'http://h/'}}": "config.yaml:1:30: model.fallback.base_url: it needs model.fallback.provider beside it",
+		"irc: {channels: [help]}":                `config.yaml:1:18: irc.channels: expected a channel such as #help, got "help"`,
+		"irc:\n  channels:\n  - '#a'\n  - #b\n":  "config.yaml:4:5: irc.channels: expected a channel such as #help, found an empty item; quote one that begins with #, as in '#help'",
+		"irc: {channels: ['#a,#b']}":             "config.yaml:1:18: irc.channels: expected a channel such as #help, found a comma in it",
+		"irc: {channels: [[a]]}":                 "config.yaml:1:18: irc.channels: expected a single value, found a list",
+		"irc: {nick: [a]}":                       "config.yaml:1:13: irc.nick: expected a single value, found a list",
+		"irc: {nick: 'a b'}":                     `config.yaml:1:13: irc.nick: expected a nick name, got "a b"`,
+		"irc: {nick: 1a}":                        `config.yaml:1:13: irc.nick: expected a nick name`,
+		"irc: {realname: \"a\\nQUIT\"}":          "config.yaml:1:17: irc.realname: expected text without control characters",
+		"irc: {password: \"sesame\\r\\nQUIT\"}":  "config.yaml:1:17: irc.password: expected text without control characters",
+		"irc: {server: 'http://x'}":              "config.yaml:1:15: irc.server: expected a host or host:port",
+		"irc: {tls: ture}":                       `config.yaml:1:12: irc.tls: expected true or false, got "ture"`,
+		"irc: {ca_file: ca.pem}":                 "config.yaml:1:16: irc.ca_file: expected an absolute path",
+		"access: {allow: [alice]}":               `config.yaml:1:18: access.allow: expected an id such as irc:account:alice, or * for everybody, got "alice"`,
+		"access: {allow: 'irc:account:a, bob'}":  `config.yaml:1:17: access.allow: expected an id such as irc:account:alice, or * for everybody, got "bob"`,
+		"limits: {message_bytes: 1MB}":           `config.yaml:1:25: limits.message_bytes: expected a number of bytes such as 65536, 64KiB or 1MiB, got "1MB"`,
+		"limits: {message_bytes: 9999999999GiB}": `config.yaml:1:25: limits.message_bytes: expected a number of bytes such as`,
+		"limits: {message_bytes: 5}":             `config.yaml:1:25: limits.message_bytes: expected a number of bytes from 1KiB to 1GiB, got "5"`,
+		"limits: {running: 0}":                   `config.yaml:1:19: limits.running: expected a whole number of at least 1, got "0"`,
+		"model: {context_tokens: 511}":           `config.yaml:1:25: model.context_tokens: expected a whole number of at least 512, got "511"`,
+		"model: {retries: 101}":                  `config.yaml:1:18: model.retries: expected a whole number from 0 to 100, got "101"`,
+		"model: {timeout: 5ms}":                  `config.yaml:1:18: model.timeout: expected a duration of at least 1s, got "5ms"`,
+		"chat: {merge_window: 6s}":               `config.yaml:1:22: chat.merge_window: expected a duration from 0s to 5s, got "6s"`,
+		"chat: {busy: drop}":                     `config.yaml:1:14: chat.busy: expected one of queue, interrupt, got "drop"`,
+		"irc: {sasl_password: sesame}":           "config.yaml:1:22: irc.sasl_password: it needs irc.sasl_user beside it",
+		"model: {fallback: {provider: openai}}":  "config.yaml:1:30: model.fallback.provider: the provider openai needs model.fallback.name beside it",
 	} {
 		dir := home(t, map[string]string{"config.yaml": text})
 		_, err := config.Load(config.Options{Home: dir})
@@ -132,7 +127,12 @@ func TestDangerousSettingsWarn(t *testing.T) {
 		"access: {allow: ['*']}":                      "config.yaml:1:17: access.allow: * lets EVERYBODY talk",
 		"access: {admins: 'irc:account:a,*'}":         "config.yaml:1:18: access.admins: * MAKES EVERYBODY AN OPERATOR",
 		"irc: {server: h, allow: '*'}":                "config.yaml:1:25: irc.allow: * lets EVERYBODY on IRC",
-		"irc: {channels: ['#a']}":                     "config.yaml:1:17: irc.channels: nothing joins them",
+		"irc: {channels: ['#a']}":                     "config.yaml:1:17: irc.channels: it has no effect without irc.server",
+		"irc: {sasl_user: me}":                        "config.yaml:1:18: irc.sasl_user: it has no effect without irc.sasl_password",
+		"irc: {ca_file: /ca, tls: false}":             "config.yaml:1:16: irc.ca_file: it has no effect while irc.tls is false",
+		"model: {fallback: {name: x}}":                "config.yaml:1:26: model.fallback.name: it has no effect without model.fallback.provider",
+		"model: {fallback: {api_key: sesame}}":        "config.yaml:1:29: model.fallback.api_key: it has no effect without",
+		"model: {fallback: {base_url: 'http://h/'}}":  "config.yaml:1:30: model.fallback.base_url: it has no effect without",
 		"irc: {server: h, tls: false, password: pw}":  "config.yaml:1:23: irc.tls: the passwords of irc are sent without encryption",
 		"irc: {server: h, tls: true, password: pw}":   "",
 		"access: {allow: ['irc:account:a']}":          "",
@@ -159,10 +159,10 @@ func TestPartDoesNotHoldSettingsAgainstEachOther(t *testing.T) {
 
 // What the predecessor left and does not fit is named, and the default counts.
 func TestRulesForgiveAnInheritedHome(t *testing.T) {
-	dir := home(t, map[string]string{"SOUL.md": "", ".env": "IRC_SASL_USER=me\n"})
+	dir := home(t, map[string]string{"SOUL.md": "", ".env": "HERMES_MODEL_FALLBACK_PROVIDER=openai\n"})
 	c := load(t, config.Options{Home: dir})
-	if c.IRC().SASLUser != "" || !strings.Contains(strings.Join(c.Warnings, "\n"), "irc.sasl_password beside it") {
-		t.Errorf("%+v %q", c.IRC(), c.Warnings)
+	if c.Model().Fallback.Provider != "" || !strings.Contains(strings.Join(c.Warnings, "\n"), "needs model.fallback.name beside it") {
+		t.Errorf("%+v %q", c.Model(), c.Warnings)
 	}
 }
 

@@ -177,8 +177,8 @@ type IRC struct {
 	Allow    []string // KIND:NAME, or * for everybody
 	Password secret.String
 
-	SASLUser         string // set if and only if SASLPassword is
-	SASLPassword     secret.String
+	SASLUser         string        // without SASLPassword: no SASL
+	SASLPassword     secret.String // never without SASLUser
 	NickServPassword secret.String
 }
 

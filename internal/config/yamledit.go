@@ -1,0 +1,593 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
+)
+
+// A change of config.yaml replaces one range of its bytes: comments, order,
+// quotes and blanks of all else stay because nobody touches them. The tree of
+// the parser says where the range is; verifyEdit says whether it was the right
+// one, so a form of YAML that is not foreseen here is refused, not damaged.
+
+// errByHand is a form of YAML in which one setting cannot be told from others.
+var errByHand = errors.New("it stands there in a form that cannot be changed by itself; change it with: hermes config edit")
+
+// splice is a range of bytes and what comes in its place.
+type splice struct {
+	from, to int
+	text     string
+}
+
+// setYAML returns data with value at key. s is the setting called key.
+func setYAML(data []byte, s Setting, value string) ([]byte, error) {
+	after, err := editYAML(data, s.Key, func(y *yamlText) (splice, error) { return y.set(s, value) })
+	if err != nil {
+		return nil, err
+	}
+	e, set := parseYAML(yamlName, after, false).entries[s.Key]
+	if got, err := s.checkYAML(e.text); !set || err != nil || got != value {
+		return nil, errByHand
+	}
+	return after, nil
+}
+
+// unsetYAML returns data without key.
+func unsetYAML(data []byte, key string) ([]byte, error) {
+	return editYAML(data, key, func(y *yamlText) (splice, error) { return y.unset(key) })
+}
+
+func editYAML(data []byte, key string, edit func(*yamlText) (splice, error)) ([]byte, error) {
+	y, err := readText(data)
+	if err != nil {
+		return nil, err
+	}
+	change, err := edit(y)
+	if err != nil {
+		return nil, err
+	}
+	bom := len(data) - len(y.data)
+	after := slices.Concat(data[:bom+change.from], []byte(change.text), data[bom+change.to:])
+	return after, verifyEdit(data, after, key)
+}
+
+// yamlText is a file beside its tree.
+type yamlText struct {
+	data    []byte // without a byte order mark
+	lines   []int  // where each line starts
+	eol     string
+	root    ast.Node        // nil: nothing but comments
+	aliased map[string]bool // anchors that something refers to
+}
+
+func readText(data []byte) (*yamlText, error) {
+	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	file, err := parse(data)
+	if err != nil {
+		return nil, err
+	}
+	y := &yamlText{data: data, lines: []int{0}, eol: "\n", aliased: map[string]bool{}}
+	for i, c := range data {
+		if c == '\n' {
+			y.lines = append(y.lines, i+1)
+		}
+	}
+	if bytes.Contains(data, []byte("\r\n")) {
+		y.eol = "\r\n"
+	}
+	if y.root, err = (&walker{}).body(file); err != nil {
+		return nil, errByHand
+	}
+	if y.root != nil {
+		ast.Walk(y, y.root)
+	}
+	return y, nil
+}
+
+// Visit notes every alias.
+func (y *yamlText) Visit(n ast.Node) ast.Visitor {
+	if a, ok := n.(*ast.AliasNode); ok {
+		y.aliased[a.Value.GetToken().Value] = true
+	}
+	return y
+}
+
+// spot is a pair of a mapping; without a key it is the root.
+type spot struct {
+	name  string // the whole of it, such as model.fallback
+	key   ast.MapKeyNode
+	value ast.Node // nil: the root of an empty file
+	flow  bool     // the pair stands in a {mapping}
+}
+
+// find returns the pair called key, if there is one, and the deepest section
+// that has it or would have it.
+func (y *yamlText) find(key string) (pair *spot, section spot, err error) {
+	section = spot{value: y.root}
+	err = y.search(section, key, &pair, &section)
+	return pair, section, err
+}
+
+func (y *yamlText) search(in spot, key string, pair **spot, section *spot) error {
+	n, err := y.own(in.value)
+	if err != nil {
+		return err
+	}
+	in.value = n
+	if len(in.name) >= len(section.name) {
+		*section = in
+	}
+	m, ok := n.(ast.MapNode)
+	if !ok {
+		return nil
+	}
+	for iter := m.MapRange(); iter.Next(); {
+		s := spot{name: iter.Key().GetToken().Value, key: iter.Key(), value: iter.Value(), flow: in.flow || isFlow(n)}
+		if in.name != "" {
+			s.name = in.name + "." + s.name
+		}
+		switch {
+		case s.name == key:
+			*pair = &s
+		case strings.HasPrefix(key, s.name+"."):
+			if err := y.search(s, key, pair, section); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// own leads through anchors that nobody refers to; what is shared with another
+// place is not one setting's to change.
+func (y *yamlText) own(n ast.Node) (ast.Node, error) {
+	for {
+		switch v := n.(type) {
+		case *ast.AliasNode:
+			return nil, errByHand
+		case *ast.AnchorNode:
+			if y.aliased[v.Name.GetToken().Value] {
+				return nil, errByHand
+			}
+			n = v.Value
+		default:
+			return n, nil
+		}
+	}
+}
+
+func isFlow(n ast.Node) bool {
+	switch v := n.(type) {
+	case *ast.MappingNode:
+		return v.IsFlowStyle
+	case *ast.SequenceNode:
+		return v.IsFlowStyle
+	}
+	return false
+}
+
+func (y *yamlText) set(s Setting, value string) (splice, error) {
+	pair, section, err := y.find(s.Key)
+	if err != nil {
+		return splice{}, err
+	}
+	if pair != nil {
+		return y.replace(*pair, s, value)
+	}
+	names := strings.Split(strings.TrimPrefix(strings.TrimPrefix(s.Key, section.name), "."), ".")
+	return y.insert(section, names, s.yaml(value))
+}
+
+// replace puts value in the place of the one that pair has.
+func (y *yamlText) replace(pair spot, s Setting, value string) (splice, error) {
+	from, to, err := y.valueOf(pair)
+	if err != nil {
+		return splice{}, err
+	}
+	text := s.yaml(value)
+	if from == to { // `name:` with nothing behind it
+		return splice{from, to, " " + text}, nil
+	}
+	if seq, ok := untagged(pair.value).(*ast.SequenceNode); ok && !seq.IsFlowStyle {
+		column := seq.Start.Position.Column
+		text = s.yamlBlock(value, y.eol+strings.Repeat(" ", column-1))
+		if text == "" || s.Kind != List { // a value may not stand as far to the left as a dash
+			text = "  " + s.yaml(value)
+		}
+	}
+	return splice{from, to, text}, nil
+}
+
+// insert adds names, nested, below section.
+func (y *yamlText) insert(section spot, names []string, value string) (splice, error) {
+	flow := names[len(names)-1] + ": " + value
+	for _, name := range slices.Backward(names[:len(names)-1]) {
+		flow = name + ": {" + flow + "}"
+	}
+	if section.value == nil {
+		text := y.block(0, names, value)
+		if len(y.data) == 0 || bytes.HasSuffix(y.data, []byte("\n")) {
+			text = strings.TrimPrefix(text, y.eol) + y.eol
+		}
+		return splice{len(y.data), len(y.data), text}, nil
+	}
+	if section.value.Type() == ast.NullType {
+		return y.fill(section, names, value, "{"+flow+"}")
+	}
+	m, ok := section.value.(ast.MapNode)
+	if !ok {
+		return splice{}, errByHand
+	}
+	first := m.MapRange()
+	if isFlow(section.value) {
+		at := y.offset(section.value.GetToken().Position) + 1
+		if first.Next() {
+			flow += ", "
+		}
+		return splice{at, at, flow}, nil
+	}
+	if !first.Next() {
+		return splice{}, errByHand
+	}
+	indent := first.Key().GetToken().Position.Column - 1
+	_, end, err := y.valueOf(spot{key: section.key, value: section.value})
+	if err != nil {
+		return splice{}, err
+	}
+	at := y.lineEnd(end)
+	if section.key == nil && onlyComments(y.data[at:]) {
+		at = len(bytes.TrimRight(y.data, "\r\n"))
+	}
+	return splice{at, at, y.block(indent, names, value)}, nil
+}
+
+// fill gives an empty section its first setting.
+func (y *yamlText) fill(section spot, names []string, value, flow string) (splice, error) {
+	if section.key == nil {
+		return splice{}, errByHand
+	}
+	from, to, err := y.valueOf(section)
+	switch {
+	case err != nil:
+		return splice{}, err
+	case from < to: // null or ~
+		return splice{from, to, flow}, nil
+	case section.flow:
+		return splice{from, to, " " + flow}, nil
+	}
+	at := y.lineEnd(to)
+	return splice{at, at, y.block(section.key.GetToken().Position.Column+1, names, value)}, nil
+}
+
+// block writes names nested in lines of their own, each after a line break.
+func (y *yamlText) block(indent int, names []string, value string) string {
+	var b strings.Builder
+	for i, name := range names {
+		b.WriteString(y.eol + strings.Repeat(" ", indent+2*i) + name + ":")
+	}
+	return b.String() + " " + value
+}
+
+func (y *yamlText) unset(key string) (splice, error) {
+	pair, _, err := y.find(key)
+	switch {
+	case err != nil:
+		return splice{}, err
+	case pair == nil:
+		return splice{}, nil
+	}
+	_, to, err := y.valueOf(*pair)
+	if err != nil {
+		return splice{}, err
+	}
+	from := y.offset(pair.key.GetToken().Position)
+	if pair.flow {
+		return y.cutFromFlow(from, to), nil
+	}
+	start := y.lines[pair.key.GetToken().Position.Line-1]
+	if strings.Trim(string(y.data[start:from]), " ") != "" {
+		return splice{}, errByHand
+	}
+	end := y.lineEnd(to)
+	if next := bytes.IndexByte(y.data[end:], '\n'); next >= 0 {
+		end += next + 1
+	} else {
+		end = len(y.data)
+	}
+	return splice{from: start, to: end}, nil
+}
+
+// cutFromFlow removes a pair of a {mapping} with one of the commas around it.
+func (y *yamlText) cutFromFlow(from, to int) splice {
+	rest := bytes.TrimLeft(y.data[to:], " \t\r\n")
+	if bytes.HasPrefix(rest, []byte(",")) {
+		rest = bytes.TrimLeft(rest[1:], " ")
+		return splice{from: from, to: len(y.data) - len(rest)}
+	}
+	if before := bytes.TrimRight(y.data[:from], " \t\r\n"); bytes.HasSuffix(before, []byte(",")) {
+		from = len(before) - 1
+	}
+	return splice{from: from, to: to}
+}
+
+// valueOf returns where the value of pair starts and ends. An empty range is a
+// value that is not there, right behind the colon.
+func (y *yamlText) valueOf(pair spot) (from, to int, err error) {
+	n := pair.value
+	if _, isAlias := n.(*ast.AliasNode); !isAlias {
+		if n, err = y.own(n); err != nil {
+			return 0, 0, err
+		}
+	}
+	from = y.offset(n.GetToken().Position)
+	n = untagged(n)
+	switch v := n.(type) {
+	case *ast.MappingNode:
+		if v.IsFlowStyle {
+			return from, y.offset(v.End.Position) + 1, nil
+		}
+		return y.mappingOf(v.Values)
+	case *ast.MappingValueNode:
+		return y.mappingOf([]*ast.MappingValueNode{v})
+	case *ast.SequenceNode:
+		if v.IsFlowStyle {
+			return from, y.offset(v.End.Position) + 1, nil
+		}
+		return from, y.extent(pair, true, false), nil
+	case *ast.LiteralNode:
+		return from, y.extent(pair, false, true), nil
+	case *ast.NullNode:
+		if !bytes.HasPrefix(y.data[from:], []byte("~")) && !bytes.HasPrefix(bytes.ToLower(y.data[from:]), []byte("null")) {
+			return from, from, nil
+		}
+	case *ast.StringNode:
+		if t := v.GetToken().Type; t == token.SingleQuoteType || t == token.DoubleQuoteType {
+			return y.quoted(from, y.offset(v.GetToken().Position))
+		}
+	}
+	return from, y.plainEnd(pair, from), nil
+}
+
+func untagged(n ast.Node) ast.Node {
+	for {
+		switch v := n.(type) {
+		case *ast.TagNode:
+			n = v.Value
+		case *ast.AnchorNode:
+			n = v.Value
+		default:
+			return n
+		}
+	}
+}
+
+// mappingOf is valueOf for a mapping in lines of its own.
+func (y *yamlText) mappingOf(pairs []*ast.MappingValueNode) (from, to int, err error) {
+	if len(pairs) == 0 {
+		return 0, 0, errByHand
+	}
+	last := pairs[len(pairs)-1]
+	_, to, err = y.valueOf(spot{key: last.Key, value: last.Value})
+	return y.offset(pairs[0].Key.GetToken().Position), to, err
+}
+
+// quoted finds the end of a value in quotes that opens at open.
+func (y *yamlText) quoted(from, open int) (start, end int, err error) {
+	quote := y.data[open]
+	for i := open + 1; i < len(y.data); i++ {
+		switch {
+		case y.data[i] == '\\' && quote == '"':
+			i++
+		case y.data[i] == quote && quote == '\'' && i+1 < len(y.data) && y.data[i+1] == quote:
+			i++
+		case y.data[i] == quote:
+			return from, i + 1, nil
+		}
+	}
+	return 0, 0, errByHand
+}
+
+// plainEnd is where a value without quotes ends.
+func (y *yamlText) plainEnd(pair spot, from int) int {
+	end := len(y.data)
+	if pair.flow {
+		if i := bytes.IndexAny(y.data[from:], ",]}"); i >= 0 {
+			end = from + i
+		}
+	} else {
+		end = max(y.extent(pair, false, false), y.lineEnd(from))
+	}
+	for i := from; i < end; i++ {
+		if y.data[i] == '#' && i > from && unicode.IsSpace(rune(y.data[i-1])) {
+			end = i
+		}
+	}
+	return from + len(bytes.TrimRight(y.data[from:end], " \t\r\n"))
+}
+
+// extent is the end of the last line that belongs to pair by its indentation.
+func (y *yamlText) extent(pair spot, sequence, literal bool) int {
+	indent, line := -1, pair.value.GetToken().Position.Line
+	if pair.key != nil {
+		indent, line = pair.key.GetToken().Position.Column-1, pair.key.GetToken().Position.Line
+	}
+	end := y.lineEnd(y.lines[line-1])
+	for _, start := range y.lines[line:] {
+		text := string(y.data[start:y.lineEnd(start)])
+		content := strings.TrimLeft(text, " ")
+		deep := len(text) - len(content)
+		comment := strings.HasPrefix(content, "#") && !(literal && deep > indent)
+		item := sequence && deep == indent && (content == "-" || strings.HasPrefix(content, "- "))
+		switch {
+		case strings.TrimSpace(content) == "" || comment:
+		case deep > indent || item:
+			end = start + len(text)
+		default:
+			return end
+		}
+	}
+	return end
+}
+
+// lineEnd is where the line that at stands in ends, before its line break.
+func (y *yamlText) lineEnd(at int) int {
+	if i := bytes.IndexByte(y.data[at:], '\n'); i >= 0 {
+		return at + len(bytes.TrimSuffix(y.data[at:at+i], []byte("\r")))
+	}
+	return len(y.data)
+}
+
+// offset turns a line and a column in characters into a place in data.
+func (y *yamlText) offset(p *token.Position) int {
+	if p.Line > len(y.lines) {
+		return len(y.data)
+	}
+	at := y.lines[p.Line-1]
+	for range p.Column - 1 {
+		_, size := utf8.DecodeRune(y.data[at:])
+		at += size
+	}
+	return at
+}
+
+func onlyComments(data []byte) bool {
+	for line := range bytes.Lines(data) {
+		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' {
+			return false
+		}
+	}
+	return true
+}
+
+// yaml writes a checked value of s for config.yaml.
+func (s Setting) yaml(value string) string {
+	switch s.Kind {
+	case Text, URL:
+		return quoteYAML(value)
+	case List:
+		var items []string
+		for _, item := range listItems(value) {
+			items = append(items, quoteYAML(item))
+		}
+		return "[" + strings.Join(items, ", ") + "]"
+	case Int, Port, Bool, Duration, Size, Enum:
+	}
+	return value
+}
+
+// yamlBlock writes a list in lines of its own; between separates them.
+func (s Setting) yamlBlock(value, between string) string {
+	var items []string
+	for _, item := range listItems(value) {
+		items = append(items, "- "+quoteYAML(item))
+	}
+	return strings.Join(items, between)
+}
+
+func listItems(value string) []string {
+	if value == "" {
+		return nil
+	}
+	return strings.Split(value, ",")
+}
+
+// plainYAML matches text that means itself in every place of a YAML file, but
+// for the words in wordsOfYAML.
+const plainYAML = `^[A-Za-z/_][A-Za-z0-9_./@+-]*(:[A-Za-z0-9_./@+-]+)*$`
+
+func wordsOfYAML() []string {
+	return []string{"true", "false", "yes", "no", "on", "off", "y", "n", "null"}
+}
+
+func quoteYAML(text string) string {
+	switch {
+	case regexp.MustCompile(plainYAML).MatchString(text) && !slices.Contains(wordsOfYAML(), strings.ToLower(text)):
+		return text
+	case strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return strconv.Quote(text)
+	}
+	return "'" + strings.ReplaceAll(text, "'", "''") + "'"
+}
+
+// verifyEdit says whether two files mean the same but for the setting called key.
+func verifyEdit(before, after []byte, key string) error {
+	old, err := meaning(before)
+	if err != nil {
+		return err
+	}
+	changed, err := meaning(after)
+	if err != nil {
+		return errByHand
+	}
+	for _, facts := range []map[string]string{old, changed} {
+		for path := range facts {
+			own := path == key || strings.HasPrefix(path, key+".") || strings.HasPrefix(path, key+" ")
+			if own || path == "" || strings.HasPrefix(key, path+".") { // a section that was empty, or became it
+				delete(facts, path)
+			}
+		}
+	}
+	if !maps.Equal(old, changed) {
+		return errByHand
+	}
+	return nil
+}
+
+// meaning lists all that a file says, by path.
+func meaning(data []byte) (map[string]string, error) {
+	file, err := parse(bytes.TrimPrefix(data, []byte("\ufeff")))
+	if err != nil {
+		return nil, err
+	}
+	facts := map[string]string{}
+	for _, doc := range file.Docs {
+		if doc.Body != nil && doc.Body.Type() != ast.CommentType {
+			describeTo(facts, "", doc.Body)
+		}
+	}
+	return facts, nil
+}
+
+func describeTo(facts map[string]string, path string, n ast.Node) {
+	switch v := n.(type) {
+	case *ast.AnchorNode:
+		facts[path+" &"] = v.Name.GetToken().Value
+		describeTo(facts, path, v.Value)
+	case *ast.TagNode:
+		facts[path+" !"] = v.GetToken().Value
+		describeTo(facts, path, v.Value)
+	case *ast.AliasNode:
+		facts[path] = "*" + v.Value.GetToken().Value
+	case *ast.SequenceNode:
+		facts[path] = fmt.Sprint("list of ", len(v.Values))
+		for i, item := range v.Values {
+			describeTo(facts, path+"."+strconv.Itoa(i), item)
+		}
+	case *ast.LiteralNode:
+		facts[path] = "text " + v.Value.Value
+	case *ast.StringNode:
+		facts[path] = "text " + v.Value
+	case ast.MapNode:
+		facts[path] = "mapping"
+		for iter := v.MapRange(); iter.Next(); {
+			below := iter.Key().GetToken().Value
+			if path != "" {
+				below = path + "." + below
+			}
+			describeTo(facts, below, iter.Value())
+		}
+	default:
+		facts[path] = n.Type().String() + " " + n.GetToken().Value
+	}
+}
