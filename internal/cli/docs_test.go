@@ -47,6 +47,7 @@ func commandsIn(text string) [][]string {
 	var list [][]string
 	for _, line := range shellLines(text) {
 		line, _, _ = strings.Cut(line, "# ")
+		line, _, _ = strings.Cut(line, " > ")
 		list = append(list, hermesArguments(strings.Fields(strings.TrimPrefix(line, "$ "))))
 	}
 	for _, span := range regexp.MustCompile("`(hermes [^`\n]+)`").FindAllStringSubmatch(text, -1) {

@@ -35,6 +35,9 @@ func TestReferenceIsWhatTheCodeSays(t *testing.T) {
 		"environment.md": environmentPage(),
 		"exit-codes.md":  exitCodesPage(),
 		"states.md":      statesPage(),
+		"config.md":      configPage(),
+
+		"config.schema.json": string(config.Schema()),
 	}
 	for name, want := range pages {
 		path := filepath.Join(referenceDir, name)
@@ -217,6 +220,71 @@ func bounds(s config.Setting, write func(int64) string) string {
 	return text
 }
 
+// configExample shows each form that a setting may have; TestExamplesOfSettings
+// holds it against the schema and the loader.
+const configExample = `# Of the default profile.
+model:
+  provider: openai
+  base_url: http://127.0.0.1:11434/v1
+  name: llama3.2
+  context_tokens: 8000
+  timeout: 5m
+  fallback: {provider: openai, base_url: https://models.example.org/v1, name: small}
+
+access:
+  allow: [irc:account:alice, irc:account:bob]
+  admins:
+    - irc:account:alice
+
+irc:
+  server: irc.example.org
+  nick: hermes
+  channels: ['#help', '#talk'] # quoted: # begins a comment
+
+retention:
+  days: 90
+  max_bytes: 512MiB
+
+log:
+  level: info
+`
+
+func configPage() string {
+	var b strings.Builder
+	b.WriteString("# Settings in config.yaml\n\n" + generated +
+		"`config.yaml` stands in the home of a profile; what is secret belongs in `.env` beside it. How to look at settings and\n" +
+		"change them: [change settings](../how-to/settings.md). Every setting has a variable too, which counts more; the rules\n" +
+		"for variables, and what of the container's environment reaches whom: [environment](environment.md).\n\n" +
+		"`hermes config schema` prints the [JSON schema](config.schema.json) of this file. The schema knows each setting by\n" +
+		"itself and takes a key that it does not know for a mistake; the gateway warns of such a key and ignores it. What must\n" +
+		"fit together is told by `hermes config check`.\n\n" +
+		"```yaml\n" + configExample + "```\n")
+	section := ""
+	for _, s := range config.Settings() {
+		if s.Key == "" {
+			continue
+		}
+		name, _, _ := strings.Cut(s.Key, ".")
+		if name != section {
+			section = name
+			fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| key | accepts | default | meaning | variable |\n|---|---|---|---|---|\n", name, effect(s))
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", s.Key, accepts(s), settingDefault(s), s.Doc, code(s.Names(), "<br>"))
+	}
+	return b.String()
+}
+
+// effect says whose a section is, and from when on a change of it counts.
+func effect(s config.Setting) string {
+	switch {
+	case s.Global():
+		return "Of the container, from the default profile alone. A change counts from the next start of the container."
+	case s.PerProfile:
+		return "Of one profile. A change counts after `hermes gateway restart`."
+	}
+	return "Of each process; its variables reach every profile. A change counts after `hermes gateway restart`."
+}
+
 func exitCodesPage() string {
 	var b strings.Builder
 	b.WriteString("# Exit codes\n\n" + generated +
@@ -274,7 +342,7 @@ func TestReferenceHasEveryCommandOfTheContract(t *testing.T) {
 	}
 	for _, want := range []string{
 		"gateway run", "gateway start", "gateway stop", "gateway restart", "gateway status", "gateway list", "gateway logs",
-		"profile list", "profile create", "profile show", "profile use", "profile rename", "profile delete", "dashboard", "chat", "healthcheck", "doctor", "config show", "version",
+		"profile list", "profile create", "profile show", "profile use", "profile rename", "profile delete", "dashboard", "chat", "healthcheck", "doctor", "config show", "config get", "config set", "config edit", "config check", "config schema", "version",
 		"completion bash", "completion zsh", "completion fish",
 	} {
 		if !slices.Contains(have, want) {

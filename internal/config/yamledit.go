@@ -48,7 +48,12 @@ func unsetYAML(data []byte, key string) ([]byte, error) {
 	return editYAML(data, key, func(y *yamlText) (splice, error) { return y.unset(key) })
 }
 
-func editYAML(data []byte, key string, edit func(*yamlText) (splice, error)) ([]byte, error) {
+func editYAML(data []byte, key string, edit func(*yamlText) (splice, error)) (after []byte, err error) {
+	defer func() {
+		if recover() != nil { // the parser names places that are not in the file, for some strange ones
+			after, err = nil, errByHand
+		}
+	}()
 	y, err := readText(data)
 	if err != nil {
 		return nil, err
@@ -58,7 +63,7 @@ func editYAML(data []byte, key string, edit func(*yamlText) (splice, error)) ([]
 		return nil, err
 	}
 	bom := len(data) - len(y.data)
-	after := slices.Concat(data[:bom+change.from], []byte(change.text), data[bom+change.to:])
+	after = slices.Concat(data[:bom+change.from], []byte(change.text), data[bom+change.to:])
 	return after, verifyEdit(data, after, key)
 }
 
@@ -76,6 +81,9 @@ func readText(data []byte) (*yamlText, error) {
 	file, err := parse(data)
 	if err != nil {
 		return nil, err
+	}
+	if bytes.Contains(bytes.ReplaceAll(data, []byte("\r\n"), nil), []byte("\r")) {
+		return nil, errByHand // the parser counts such lines in its own way
 	}
 	y := &yamlText{data: data, lines: []int{0}, eol: "\n", aliased: map[string]bool{}}
 	for i, c := range data {

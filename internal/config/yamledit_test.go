@@ -109,7 +109,7 @@ func TestWhatIsChangedByHand(t *testing.T) {
 // bytes differs, all other settings and unknown keys mean what they meant.
 func FuzzEditYAML(f *testing.F) {
 	for _, seed := range []string{
-		"", "# c", "model: {name: x}", "model:\n  name: |+\n    a\n\n# c\nlog:\n  level: info\n", "irc:\n  channels:\n  - '#a'\n",
+		"", "\r ", "# c", "model: {name: x}", "model:\n  name: |+\n    a\n\n# c\nlog:\n  level: info\n", "irc:\n  channels:\n  - '#a'\n",
 		"a: &a 1\nmodel:\n  name: *a\n", "{\"model\": {\"name\": \"x\"}}", "model:\r\n  name: ä\r\n", "? model\n: name: x\n", "model: &m\n  name: a\n  \"delay\": 'b",
 		"--- # x\nmodel:\n  name:\n...\n", "model:\n  name: a\n   b: c\n", "model: {name: a # x\n , delay: 1s}\n", "model: !!map {name: !!str a}\n",
 	} {
