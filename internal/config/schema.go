@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -79,7 +80,7 @@ func (s Setting) schema() schema {
 func (s Setting) shape() schema {
 	switch s.Kind {
 	case Int:
-		return s.within(schema{"type": "integer"})
+		return s.within(schema{"type": "integer", "maximum": math.MaxInt32})
 	case Port:
 		return schema{"type": "integer", "minimum": 0, "maximum": maxPort}
 	case Bool:

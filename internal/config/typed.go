@@ -227,9 +227,12 @@ func (c *Config) size(name string) int64 {
 }
 
 // list returns a setting of kind List; nil if it has no items.
-func (c *Config) list(name string) []string {
-	if c.text(name) == "" {
+func (c *Config) list(name string) []string { return listItems(c.text(name)) }
+
+// listItems takes the normal form of a List apart.
+func listItems(text string) []string {
+	if text == "" {
 		return nil
 	}
-	return strings.Split(c.text(name), ",")
+	return strings.Split(text, ",")
 }

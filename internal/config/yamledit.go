@@ -503,13 +503,6 @@ func (s Setting) yamlBlock(value, between string) string {
 	return strings.Join(items, between)
 }
 
-func listItems(value string) []string {
-	if value == "" {
-		return nil
-	}
-	return strings.Split(value, ",")
-}
-
 // plainYAML matches text that means itself in every place of a YAML file, but
 // for the words in wordsOfYAML.
 const plainYAML = `^[A-Za-z/_][A-Za-z0-9_./@+-]*(:[A-Za-z0-9_./@+-]+)*$`

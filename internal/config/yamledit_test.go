@@ -94,6 +94,7 @@ func TestWhatIsChangedByHand(t *testing.T) {
 		"~\n",
 		"log: {}\n---\nlog: {}\n",
 		"model:\n  name: \"a\"# c\n",
+		"model:\n  base_url: |+ # the blank line is part of it\n    http://h/\n\nlog: {}\n",
 	} {
 		s, _ := Find("model.name")
 		if got, err := setYAML([]byte(text), s, "x"); err == nil {
