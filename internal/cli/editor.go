@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -39,11 +40,15 @@ func (d *draft) open() ([]byte, error) {
 	editor := userEditor(os.Getenv)
 	cmd := exec.Command("/bin/sh", "-c", editor+` "$1"`, "sh", d.path) // the variables may hold arguments
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = d.o.in, d.o.out, d.o.err
-	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("the editor %q failed: %w; nothing was changed, the copy is %s; set EDITOR, or use: hermes config set", editor, err, d.path)
-	}
+	failed := cmd.Run()
 	data, err := os.ReadFile(d.path)
-	if err != nil {
+	switch {
+	case failed != nil && (err != nil || bytes.Equal(data, d.before)):
+		d.remove()
+		return nil, fmt.Errorf("the editor %q failed: %w; nothing was changed; set EDITOR, or use: hermes config set", editor, failed)
+	case failed != nil:
+		return nil, fmt.Errorf("the editor %q failed: %w; nothing was changed, and what you wrote is in %s", editor, failed, d.path)
+	case err != nil:
 		return nil, fmt.Errorf("cannot read what the editor left: %w", err)
 	}
 	return data, nil

@@ -5,6 +5,9 @@
 // Precedence is flag > environment > $HOME_OF_PROFILE/.env > config.yaml >
 // default. Every secret NAME may be given as NAME_FILE, a file to read it from.
 //
+// Set, Unset and Replace prepare a change of these files, hold it against all
+// the other settings, and leave every other byte as it is.
+//
 //	c, err := config.Load(config.Options{Home: p.Home, Lookup: os.LookupEnv})
 //	api := c.API() // api.Port == 8642
 package config
