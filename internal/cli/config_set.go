@@ -194,7 +194,11 @@ the file stays as it was and your copy is kept. Secrets: hermes config set.`,
 }
 
 func (o *options) edit(ctx context.Context, s *app.Supervision, p profile.Profile) error {
-	before, err := os.ReadFile(config.Path(p.Home))
+	var before []byte
+	err := s.OnVolume(func() (err error) {
+		before, err = os.ReadFile(config.Path(p.Home))
+		return err
+	})
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("cannot read settings: %w", err)
 	}
