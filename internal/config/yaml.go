@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"github.com/hermesgw/hermes/internal/typo"
 )
 
 // readYAML reads config.yaml into raw values by key; a missing file is empty.
@@ -158,8 +162,18 @@ func (w *walker) pair(prefix string, k ast.MapKeyNode, v ast.Node) {
 	case w.inherited:
 		w.unknown = append(w.unknown, key)
 	default:
-		w.warnings = append(w.warnings, w.errorAt(k, "unknown setting %q is ignored", key).Error())
+		w.warnings = append(w.warnings, w.errorAt(k, "unknown setting %q is ignored%s", key, w.meant(key)).Error())
 	}
+}
+
+// meant is a hint at the setting, or section, that key looks like.
+func (w *walker) meant(key string) string {
+	known := slices.AppendSeq(slices.Collect(maps.Keys(w.keys)), maps.Keys(w.sections))
+	slices.Sort(known) // the same hint every time
+	if near := typo.Nearest(key, known); near != "" {
+		return "; did you mean " + near + "?"
+	}
+	return ""
 }
 
 // setting notes the value of one setting.

@@ -57,7 +57,7 @@ func (e *examiner) settings() []Finding {
 			findings = append(findings, problem("settings.values", "correct it, then: "+command(p.Name, "gateway start"), "%v", err).of(p))
 		}
 		for _, w := range c.Warnings {
-			findings = append(findings, warning("settings.keys", "remove it, or see: "+command(p.Name, "config show"), "%s", w).of(p))
+			findings = append(findings, warning("settings.keys", "correct it, then: "+command(p.Name, "config check"), "%s", w).of(p))
 		}
 		if len(errs) == 0 {
 			findings = append(findings, good("settings.values", "every value in %s is one that is understood", p.Home).of(p))
