@@ -267,4 +267,3 @@ func (y *yamlText) offset(p *token.Position) int {
 	}
 	return at
 }
-
