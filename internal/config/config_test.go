@@ -152,6 +152,7 @@ func TestErrorsSayWhereAndWhatWasExpected(t *testing.T) {
 		"tab":                {files: map[string]string{"config.yaml": "model:\n\tname: a\n"}, want: "HOME/config.yaml:2:1: expected valid YAML: "},
 		"duplicate key":      {files: map[string]string{"config.yaml": "log:\n  level: info\n  level: info\n"}, want: "HOME/config.yaml:3:3: expected valid YAML: "},
 		"port word":          {files: map[string]string{"config.yaml": "api_server:\n  port: eight\n"}, want: `HOME/config.yaml:2:9: api_server.port: expected a port from 0 to 65535 (0: any free one), got "eight"`},
+		"Windows' comments":  {files: map[string]string{"config.yaml": "# one\r\n\r\napi_server: # two\r\n  # three\r\n  port: eight\r\n"}, want: "HOME/config.yaml:5:9: api_server.port: expected a port"},
 		"port range":         {files: map[string]string{"config.yaml": "api_server:\n  port: 65536\n"}, want: `HOME/config.yaml:2:9: api_server.port: expected a port from 0 to 65535 (0: any free one), got "65536"`},
 		"port list":          {files: map[string]string{"config.yaml": "api_server:\n  port: [1]\n"}, want: "HOME/config.yaml:2:9: api_server.port: expected a single value, found a list"},
 		"section scalar":     {files: map[string]string{"config.yaml": "\nmodel: gpt\n"}, want: "HOME/config.yaml:2:8: model: expected a mapping of settings (name: value), found a single value"},

@@ -62,13 +62,15 @@ func parseYAML(path string, data []byte, inherited bool) *walker {
 // provoke; whoever wrote the file needs a line, not a stack trace.
 var errParserBug = errors.New("the parser cannot make sense of it; simplify the file until it loads")
 
+// parse hides Windows' line ends from the parser, which counts a line twice
+// whose comment ends in one.
 func parse(data []byte) (file *ast.File, err error) {
 	defer func() {
 		if recover() != nil {
 			err = errParserBug
 		}
 	}()
-	return parser.ParseBytes(data, 0)
+	return parser.ParseBytes(bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n")), 0)
 }
 
 // syntaxError puts a parser error into FILE:LINE:COL: message, on one line.

@@ -31,6 +31,7 @@ func TestSetYAML(t *testing.T) {
 		{"model.name: a\n", "model.name", "b", "model.name: b\n"},
 		{"ä: {ö: ü}\nmodel: {ü: ä, name: ö}\n", "model.name", "ß", "ä: {ö: ü}\nmodel: {ü: ä, name: 'ß'}\n"},
 		{"model:\r\n  name: a\r\n  delay: 1s\r\n", "model.name", "b", "model:\r\n  name: b\r\n  delay: 1s\r\n"},
+		{"# all\r\n\r\nmodel: # one\r\n  name: a # mine\r\n  # of delay\r\n  delay: 1s\r\n", "model.delay", "2s", "# all\r\n\r\nmodel: # one\r\n  name: a # mine\r\n  # of delay\r\n  delay: 2s\r\n"},
 		{"\ufeffmodel: {name: a}\n", "model.name", "b", "\ufeffmodel: {name: b}\n"},
 		{"model: {name: a}", "model.base_url", "http://127.0.0.1:11434/v1", "model: {base_url: http://127.0.0.1:11434/v1, name: a}"},
 		{"model: {name: a}\n", "model.name", "true", "model: {name: 'true'}\n"},
@@ -110,7 +111,7 @@ func TestWhatIsChangedByHand(t *testing.T) {
 // bytes differs, all other settings and unknown keys mean what they meant.
 func FuzzEditYAML(f *testing.F) {
 	for _, seed := range []string{
-		"", "\r ", "# c", "model: {name: x}", "model:\n  name: |+\n    a\n\n# c\nlog:\n  level: info\n", "irc:\n  channels:\n  - '#a'\n",
+		"", "\r ", "#\r\n", "# c", "model: {name: x}", "model:\n  name: |+\n    a\n\n# c\nlog:\n  level: info\n", "irc:\n  channels:\n  - '#a'\n",
 		"a: &a 1\nmodel:\n  name: *a\n", "{\"model\": {\"name\": \"x\"}}", "model:\r\n  name: ä\r\n", "? model\n: name: x\n", "model: &m\n  name: a\n  \"delay\": 'b",
 		"--- # x\nmodel:\n  name:\n...\n", "model:\n  name: a\n   b: c\n", "model: {name: a # x\n , delay: 1s}\n", "model: !!map {name: !!str a}\n",
 	} {
