@@ -59,7 +59,8 @@ func (c *container) rootComesBy() {
 	for _, args := range []string{
 		"healthcheck", "gateway status --all", "profile create made", "gateway stop", "gateway start --no-wait",
 		"-p made gateway start --no-wait", "-p evil gateway start --no-wait", "gateway stop --all",
-		"gateway restart --no-wait", "gateway logs -n 1", "config show", "chat hello",
+		"gateway restart --no-wait", "gateway logs -n 1", "config show", "config set chat.busy interrupt",
+		"config set irc.password --from-file /etc/hostname", "config set log.level --unset", "chat hello",
 	} {
 		fmt.Fprintf(&script, "echo '# hermes %s'; timeout -s KILL 20 hermes %s; echo exit code $?\n", args, args)
 	}

@@ -65,6 +65,8 @@ func TestExecAsRootLeavesNothingOfRoots(t *testing.T) {
 		{"gateway", "restart"},
 		{"chat", "hello"},
 		{"config", "show"},
+		{"config", "set", "chat.busy", "interrupt"},
+		{"-p", "work", "config", "set", "irc.password", "--from-file", "/etc/hostname"},
 	} {
 		c.mustExec(append([]string{"env", "-i", "/usr/local/bin/hermes"}, argv...)...)
 	}

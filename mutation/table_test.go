@@ -16,6 +16,7 @@ const (
 	redirect    = "internal/runmode/redirect.go"
 	pkgRunmode  = "./internal/runmode"
 	configCheck = "internal/config/check.go"
+	pkgConfig   = "./internal/config"
 )
 
 // mutants is the list of guards that hold the product up.
@@ -160,6 +161,36 @@ func mutants() []mutant {
 			old: `func setTag(spec supervise.Spec) { _ =`, new: `func setTag(spec supervise.Spec) { return; _ =`,
 			pkg: "./internal/supervise/s6slots", test: "TestNothingOutlivesItsSlot",
 			fails: "processes outlive their service",
+		},
+		{
+			guard: "settings that are wrong together are not written", file: "internal/config/edit.go",
+			old: `if c.Config, err = Load(c.over(o)); err != nil {`, new: `if c.Config, err = Load(c.over(o)); false && err != nil {`,
+			pkg: pkgConfig, test: "TestWhatIsWrongIsNotWritten",
+			fails: "the user of a password was removed",
+		},
+		{
+			guard: "a change of config.yaml is one setting", file: "internal/config/yamledit.go",
+			old: `if !maps.Equal(old, changed) {`, new: `if false && !maps.Equal(old, changed) {`,
+			pkg: pkgConfig, test: "TestWhatIsChangedByHand",
+			fails: "the blank line is part of it",
+		},
+		{
+			guard: "what somebody else wrote meanwhile stays", file: "internal/config/edit.go",
+			old: `if !bytes.Equal(now, f.before) {`, new: `if false && !bytes.Equal(now, f.before) {`,
+			pkg: pkgConfig, test: "TestWriteRefusesAFileThatChanged",
+			fails: `"log: {level: warn}`,
+		},
+		{
+			guard: "no typo takes TLS away", file: "internal/config/settings.go",
+			old: `return s.Kind == Bool && s.Default == yes`, new: `return false && s.Default == yes`,
+			pkg: pkgConfig, test: "TestStrictBooleans",
+			fails: "an empty IRC_TLS means no",
+		},
+		{
+			guard: "what a profile is told reaches no other", file: "internal/config/withhold.go",
+			old: `case s.PerProfile && viewer != OwningGateway:`, new: `case s.PerProfile && s.Secret && viewer != OwningGateway:`,
+			pkg: pkgConfig, test: "TestSettingsOfAProfileReachNoOther",
+			fails: "another profile's gateway gets [IRC_SERVER=x]",
 		},
 	}
 }

@@ -70,6 +70,12 @@ func (s *Supervision) changing(ctx context.Context, f func() error) error {
 	return f()
 }
 
+// ChangeSettings runs f, which writes settings of a profile, with the rights on the
+// volume that a command has, and while no other hermes command changes any.
+func (s *Supervision) ChangeSettings(ctx context.Context, f func() error) error {
+	return s.changing(ctx, func() error { return s.OnVolume(f) })
+}
+
 // ensurePort gives p a port if its files give it none. The caller is changing.
 func (s *Supervision) ensurePort(p profile.Profile) (int, error) {
 	others, err := profile.List(s.Home)

@@ -35,7 +35,7 @@ func replace(path string, data []byte, mode os.FileMode, sync func(*os.File) err
 	if err != nil {
 		return fmt.Errorf("cannot write %q: %w", path, err)
 	}
-	err = fill(tmp, data, mode, sync)
+	err = fill(tmp, path, data, mode, sync)
 	if err == nil {
 		err = os.Rename(tmp.Name(), path)
 	}
@@ -46,9 +46,9 @@ func replace(path string, data []byte, mode os.FileMode, sync func(*os.File) err
 	return nil
 }
 
-func fill(f *os.File, data []byte, mode os.FileMode, sync func(*os.File) error) error {
+func fill(f *os.File, path string, data []byte, mode os.FileMode, sync func(*os.File) error) error {
 	defer f.Close()
-	adopt(f)
+	adopt(f, path)
 	if err := f.Chmod(mode); err != nil {
 		return err
 	}

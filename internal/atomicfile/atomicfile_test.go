@@ -136,7 +136,8 @@ func TestModeIsExact(t *testing.T) {
 	}
 }
 
-// What root writes belongs to the owner of the directory.
+// What root writes belongs to the owner of the file that it replaces or, if
+// there is none, of the directory.
 func TestRootWritesForTheOwner(t *testing.T) {
 	testenv.Need(t, "root")
 	dir := t.TempDir()
@@ -144,15 +145,20 @@ func TestRootWritesForTheOwner(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "file")
-	if err := atomicfile.Write(path, []byte("x"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	fi, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if st := fi.Sys().(*syscall.Stat_t); st.Uid != 10000 || st.Gid != 10001 {
-		t.Errorf("root's file belongs to %d:%d, its directory to 10000:10001", st.Uid, st.Gid)
+	for _, want := range []uint32{10000, 20000} {
+		if err := atomicfile.Write(path, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		fi, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st := fi.Sys().(*syscall.Stat_t); st.Uid != want || st.Gid != want+1 {
+			t.Errorf("root's file belongs to %d:%d, want %d:%d", st.Uid, st.Gid, want, want+1)
+		}
+		if err := os.Chown(path, 20000, 20001); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -8,14 +8,18 @@ import (
 	"syscall"
 )
 
-// adopt gives a file that root writes to the owner of its directory, so that
-// what a command run as root leaves stays readable and writable for the
-// services. A root without the capability keeps the file: nothing is lost.
-func adopt(f *os.File) {
+// adopt gives a file that root writes in the place of path to the owner of the
+// one it replaces or, if there is none, of the directory: so what a command run
+// as root leaves stays readable and writable for the services. A root without
+// the capability keeps the file: nothing is lost.
+func adopt(f *os.File, path string) {
 	if os.Geteuid() != 0 {
 		return
 	}
-	fi, err := os.Stat(filepath.Dir(f.Name()))
+	fi, err := os.Lstat(path)
+	if err != nil || !fi.Mode().IsRegular() {
+		fi, err = os.Stat(filepath.Dir(path))
+	}
 	if err != nil {
 		return
 	}

@@ -280,7 +280,7 @@ func (b *booter) reconcile(supervised bool) bool {
 // dashboardWanted asks the environment, .env and config.yaml. Files that are
 // broken are the gateway's to complain about; then the environment alone counts.
 func (b *booter) dashboardWanted() bool {
-	cfg, err := config.Load(config.Options{Home: b.home, Lookup: b.env.get})
+	cfg, err := config.Load(config.Options{Home: b.home, Lookup: b.env.get, Part: true})
 	if err != nil {
 		return config.Truthy(b.env.or("HERMES_DASHBOARD", ""))
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hermesgw/hermes/internal/app"
 	"github.com/hermesgw/hermes/internal/boot"
+	"github.com/hermesgw/hermes/internal/config"
 	"github.com/hermesgw/hermes/internal/control"
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/logging"
@@ -85,7 +86,7 @@ func newGuard(o *options) *cobra.Command {
 // guardLog is as the settings have it; settings that are broken are the
 // gateway's to complain about, and no reason to leave the others unwatched.
 func (o *options) guardLog(home string) *slog.Logger {
-	_, log, err := o.settings(home, nil, true)
+	_, log, err := o.settings(config.Options{Home: home, Part: true}, true)
 	if err != nil {
 		return logging.New(o.err, "text", slog.LevelInfo, logging.WithoutTime())
 	}

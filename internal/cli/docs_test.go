@@ -47,6 +47,7 @@ func commandsIn(text string) [][]string {
 	var list [][]string
 	for _, line := range shellLines(text) {
 		line, _, _ = strings.Cut(line, "# ")
+		line, _, _ = strings.Cut(line, " > ")
 		list = append(list, hermesArguments(strings.Fields(strings.TrimPrefix(line, "$ "))))
 	}
 	for _, span := range regexp.MustCompile("`(hermes [^`\n]+)`").FindAllStringSubmatch(text, -1) {
@@ -135,7 +136,7 @@ func TestVariablesInTheDocsExist(t *testing.T) {
 	}
 	// Of the tests, and of nobody's configuration.
 	known = append(known, "HERMES_TEST_REQUIRE")
-	names := regexp.MustCompile(`\b(?:HERMES|API_SERVER)_[A-Z0-9_]*[A-Z0-9]\b`)
+	names := regexp.MustCompile(`\b(?:HERMES|API_SERVER|IRC|WEBHOOK)_[A-Z0-9_]*[A-Z0-9]\b`)
 	for path, text := range markdown(t) {
 		for _, name := range names.FindAllString(text, -1) {
 			if !slices.Contains(known, name) {

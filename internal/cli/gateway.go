@@ -136,7 +136,7 @@ func (r *runOptions) foreground(ctx context.Context, s *app.Supervision, p profi
 	case r.quiet:
 		flags["log.level"] = "warn"
 	}
-	cfg, log, err := r.settings(p.Home, flags, inSlot)
+	cfg, log, err := r.settings(config.Options{Home: p.Home, Flags: flags}, inSlot)
 	if err != nil {
 		return err
 	}
@@ -150,10 +150,12 @@ func (r *runOptions) foreground(ctx context.Context, s *app.Supervision, p profi
 	})
 }
 
-// settings reads those of home, and makes the logger that they ask for: on
-// stderr and, in a slot, without the time, because s6-log stamps every line.
-func (o *options) settings(home string, flags map[string]string, inSlot bool) (*config.Config, *slog.Logger, error) {
-	cfg, err := config.Load(config.Options{Home: home, Lookup: os.LookupEnv, Flags: flags})
+// settings reads them with the environment of this process, and makes the logger
+// that they ask for: on stderr and, in a slot, without the time, because s6-log
+// stamps every line.
+func (o *options) settings(from config.Options, inSlot bool) (*config.Config, *slog.Logger, error) {
+	from.Lookup = os.LookupEnv
+	cfg, err := config.Load(from)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -365,7 +367,7 @@ func runDashboard(ctx context.Context, o *options, flags map[string]string) erro
 	if err != nil {
 		return err
 	}
-	cfg, log, err := o.settings(s.Home, flags, inSlot)
+	cfg, log, err := o.settings(config.Options{Home: s.Home, Flags: flags, Part: true}, inSlot)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +35,9 @@ func TestReferenceIsWhatTheCodeSays(t *testing.T) {
 		"environment.md": environmentPage(),
 		"exit-codes.md":  exitCodesPage(),
 		"states.md":      statesPage(),
+		"config.md":      configPage(),
+
+		"config.schema.json": string(config.Schema()),
 	}
 	for name, want := range pages {
 		path := filepath.Join(referenceDir, name)
@@ -110,8 +114,9 @@ func environmentPage() string {
 		"environment only. `hermes config show --sources` prints every value and where it came from; secrets print as\n" +
 		"`<redacted>`.\n\n" +
 		"Booleans are strict: `1`, `true` and `yes`, in any case, mean yes; everything else in a variable means no, typos\n" +
-		"included. In `config.yaml` a boolean that is neither yes nor no is an error. Empty variables for ports, addresses\n" +
-		"and keys count as not given. A `_FILE` variable names a file to read the secret from, by its absolute path;\n" +
+		"included. In `config.yaml` a boolean that is neither yes nor no is an error, and so it is in the variable of one that\n" +
+		"is `true` by default. Lists are YAML lists in `config.yaml`; in a variable they have commas between their items.\n" +
+		"Empty variables for ports, addresses, lists and keys count as not given. A `_FILE` variable names a file to read the secret from, by its absolute path;\n" +
 		"giving both forms is an error.\n\n" +
 		"Settings marked *profile* belong to one profile: in a container the environment speaks of the profile of the main\n" +
 		"program, and no other profile's gateway sees them. Give the others their own in `profiles/NAME/.env`.\n\n" +
@@ -173,23 +178,111 @@ func settingDefault(s config.Setting) string {
 func accepts(s config.Setting) string {
 	switch s.Kind {
 	case config.Int:
-		return fmt.Sprintf("a whole number from %d", s.Min)
+		return "a whole number" + bounds(s, func(n int64) string { return strconv.FormatInt(n, 10) })
 	case config.Port:
 		return "a port, `0` to `65535`; `0`: any free one"
 	case config.Bool:
 		return "a boolean"
 	case config.Duration:
-		return "a duration, such as `250ms` or `1m30s`"
+		return "a duration, such as `250ms` or `1m30s`" + bounds(s, func(n int64) string { return time.Duration(n).String() })
+	case config.Size:
+		return "bytes, such as `65536`, `64KiB` or `1MiB`" + bounds(s, config.SizeText)
 	case config.Enum:
 		return code(s.Values, ", ")
 	case config.URL:
 		return "an http or https URL"
+	case config.List:
+		return "a list; each item " + s.Shape
 	case config.Text:
 	}
-	if s.Secret {
-		return "text, secret"
+	text := "text"
+	if s.Shape != "" {
+		text = s.Shape
 	}
-	return "text"
+	if s.Secret {
+		text += ", secret"
+	}
+	return text
+}
+
+// bounds are the numbers that s takes, in words.
+func bounds(s config.Setting, write func(int64) string) string {
+	var text string
+	if s.Min > 0 || s.Kind == config.Int {
+		text += " from `" + write(s.Min) + "`"
+	}
+	if s.Max > 0 {
+		text += " to `" + write(s.Max) + "`"
+	}
+	if text != "" && s.Kind != config.Int {
+		return "," + text
+	}
+	return text
+}
+
+// configExample shows each form that a setting may have; TestExamplesOfSettings
+// holds it against the schema and the loader.
+const configExample = `# Of the default profile.
+model:
+  provider: openai
+  base_url: http://127.0.0.1:11434/v1
+  name: llama3.2
+  context_tokens: 8000
+  timeout: 5m
+  fallback: {provider: openai, base_url: https://models.example.org/v1, name: small}
+
+access:
+  allow: [irc:account:alice, irc:account:bob]
+  admins:
+    - irc:account:alice
+
+irc:
+  server: irc.example.org
+  nick: hermes
+  channels: ['#help', '#talk'] # quoted: # begins a comment
+
+retention:
+  days: 90
+  max_bytes: 512MiB
+
+log:
+  level: info
+`
+
+func configPage() string {
+	var b strings.Builder
+	b.WriteString("# Settings in config.yaml\n\n" + generated +
+		"`config.yaml` stands in the home of a profile; what is secret belongs in `.env` beside it. How to look at settings and\n" +
+		"change them: [change settings](../how-to/settings.md). Every setting has a variable too, which counts more; the rules\n" +
+		"for variables, and what of the container's environment reaches whom: [environment](environment.md).\n\n" +
+		"`hermes config schema` prints the [JSON schema](config.schema.json) of this file. The schema knows each setting by\n" +
+		"itself and takes a key that it does not know for a mistake; the gateway warns of such a key and ignores it. What must\n" +
+		"fit together is told by `hermes config check`.\n\n" +
+		"```yaml\n" + configExample + "```\n")
+	section := ""
+	for _, s := range config.Settings() {
+		if s.Key == "" {
+			continue
+		}
+		name, _, _ := strings.Cut(s.Key, ".")
+		if name != section {
+			section = name
+			fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| key | accepts | default | meaning | variable |\n|---|---|---|---|---|\n", name, effect(s))
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", s.Key, accepts(s), settingDefault(s), s.Doc, code(s.Names(), "<br>"))
+	}
+	return b.String()
+}
+
+// effect says whose a section is, and from when on a change of it counts.
+func effect(s config.Setting) string {
+	switch {
+	case s.Global():
+		return "Of the container, from the default profile alone. A change counts from the next start of the container."
+	case s.PerProfile:
+		return "Of one profile. A change counts after `hermes gateway restart`."
+	}
+	return "Of each process; its variables reach every profile. A change counts after `hermes gateway restart`."
 }
 
 func exitCodesPage() string {
@@ -249,7 +342,7 @@ func TestReferenceHasEveryCommandOfTheContract(t *testing.T) {
 	}
 	for _, want := range []string{
 		"gateway run", "gateway start", "gateway stop", "gateway restart", "gateway status", "gateway list", "gateway logs",
-		"profile list", "profile create", "profile show", "profile use", "profile rename", "profile delete", "dashboard", "chat", "healthcheck", "doctor", "config show", "version",
+		"profile list", "profile create", "profile show", "profile use", "profile rename", "profile delete", "dashboard", "chat", "healthcheck", "doctor", "config show", "config get", "config set", "config edit", "config check", "config schema", "version",
 		"completion bash", "completion zsh", "completion fish",
 	} {
 		if !slices.Contains(have, want) {

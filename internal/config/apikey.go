@@ -25,7 +25,7 @@ const (
 // a line is added (in an existing home to hermes.env), every other line stays, the file becomes 0600 in one step.
 // The caller holds the profile's lock; two callers at once could make two keys.
 func EnsureAPIKey(home string) (key secret.String, created bool, err error) {
-	entries, _, err := readHome(home)
+	entries, _, err := readHome(Options{Home: home})
 	if err != nil {
 		return secret.String{}, false, exitcode.With(exitcode.Config, err)
 	}
@@ -46,9 +46,7 @@ func newAPIKey() string {
 }
 
 func appendLine(path, line string) error {
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target // a linked .env stays a link
-	}
+	path = behindLinks(path)
 	data, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -57,4 +55,12 @@ func appendLine(path, line string) error {
 		data = append(data, '\n')
 	}
 	return atomicfile.Write(path, append(data, line+"\n"...), secretsMode)
+}
+
+// behindLinks is the file that is meant: a linked .env or config.yaml stays a link.
+func behindLinks(path string) string {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		return target
+	}
+	return path
 }

@@ -5,17 +5,18 @@
 // Precedence is flag > environment > $HOME_OF_PROFILE/.env > config.yaml >
 // default. Every secret NAME may be given as NAME_FILE, a file to read it from.
 //
+// Set, Unset and Replace prepare a change of these files, hold it against all
+// the other settings, and leave every other byte as it is.
+//
 //	c, err := config.Load(config.Options{Home: p.Home, Lookup: os.LookupEnv})
 //	api := c.API() // api.Port == 8642
 package config
 
 import (
 	"fmt"
-	"log/slog"
+	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/secret"
@@ -54,13 +55,27 @@ type Options struct {
 	Lookup func(name string) (value string, ok bool)
 	// Flags holds what the command line gave, by Setting.Name. Nil: nothing.
 	Flags map[string]string
+	// Part: the caller sees a part of the settings, or needs no other, so those
+	// that must fit each other are not held against each other.
+	Part bool
+
+	// text replaces what a file holds, by its path: a change that is not written yet.
+	text map[string][]byte
+}
+
+// readFile is os.ReadFile, but for what is not written yet.
+func (o Options) readFile(path string) ([]byte, error) {
+	if data, ok := o.text[path]; ok {
+		return data, nil
+	}
+	return os.ReadFile(path)
 }
 
 // Config is the settings of one profile and of the container, checked. It does
 // not change and is safe for concurrent use.
 type Config struct {
-	// Warnings names what config.yaml holds and nobody reads, each with
-	// FILE:LINE:COL.
+	// Warnings names what config.yaml holds and nobody reads, and what is
+	// allowed and dangerous, each with its place.
 	Warnings []string
 
 	values map[string]value // by Setting.Name
@@ -71,6 +86,7 @@ type value struct {
 	text   string
 	source Source
 	secret bool
+	place  string // for errors: the file, or variable, and the name; empty for a default
 }
 
 // Load reads every setting. Its errors are one line and carry exit code 78
@@ -88,6 +104,9 @@ func Load(o Options) (*Config, error) {
 // setting that is wrong has its default then.
 func Check(o Options) (*Config, []error) {
 	l, errs := load(o)
+	if !o.Part {
+		errs = append(errs, l.holdRules()...)
+	}
 	return l.config, errs
 }
 
@@ -118,82 +137,6 @@ func (c *Config) Value(name string) (string, Source) {
 // Source returns where the setting called name came from.
 func (c *Config) Source(name string) Source { return c.values[name].source }
 
-// APIServer is where a profile's HTTP API listens.
-type APIServer struct {
-	Host string
-	Port int // 0..65535; 0 means any free port
-	Key  secret.String
-}
-
-// API returns the settings below api_server.
-func (c *Config) API() APIServer {
-	return APIServer{Host: c.text("api_server.host"), Port: c.Int("api_server.port"), Key: c.secret("api_server.key")}
-}
-
-// Model is what answers.
-type Model struct {
-	Provider string // offline, openai
-	BaseURL  string // empty: the provider's own
-	Name     string // empty: the provider's own
-	APIKey   secret.String
-	Delay    time.Duration // of the offline model, never negative
-}
-
-// Model returns the settings below model.
-func (c *Config) Model() Model {
-	delay, _ := time.ParseDuration(c.text("model.delay")) // checked by Load
-	return Model{
-		Provider: c.text("model.provider"),
-		BaseURL:  c.text("model.base_url"),
-		Name:     c.text("model.name"),
-		APIKey:   c.secret("model.api_key"),
-		Delay:    delay,
-	}
-}
-
-// Dashboard is whether and where the dashboard listens.
-type Dashboard struct {
-	Enabled  bool
-	Host     string
-	Port     int // 0..65535; 0 means any free port
-	Username string
-	Password secret.String
-}
-
-// Dashboard returns the settings below dashboard. They are global: load them
-// from the home of the default profile.
-func (c *Config) Dashboard() Dashboard {
-	return Dashboard{
-		Enabled:  Truthy(c.text("dashboard.enabled")),
-		Host:     c.text("dashboard.host"),
-		Port:     c.Int("dashboard.port"),
-		Username: c.text("dashboard.username"),
-		Password: c.secret("dashboard.password"),
-	}
-}
-
-// Log is how and how much is logged.
-type Log struct {
-	Format string // text, json
-	Level  slog.Level
-}
-
-// Log returns the settings below log.
-func (c *Config) Log() Log {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(c.text("log.level"))) // checked by Load
-	return Log{Format: c.text("log.format"), Level: level}
-}
-
-// Int returns a setting of kind Int or Port by its Name; 0 if it has no value.
-func (c *Config) Int(name string) int {
-	n, _ := strconv.Atoi(c.text(name)) // checked by Load
-	return n
-}
-
-func (c *Config) text(name string) string          { return c.values[name].text }
-func (c *Config) secret(name string) secret.String { return secret.New(c.values[name].text) }
-
 // loader carries what Load has read so far.
 type loader struct {
 	options Options
@@ -207,8 +150,10 @@ type loader struct {
 // entry is a raw value and its place in a file.
 type entry struct {
 	text      string
-	line, col int    // from 1; col 0 means unknown
-	file      string // where that is not the usual file of its source
+	line, col int     // from 1; col 0 means unknown
+	file      string  // where that is not the usual file of its source
+	end       int     // the last line of it, in .env
+	items     []entry // of a YAML list; text has them with commas between
 }
 
 // where writes the place of e in file: FILE:LINE or FILE:LINE:COL.
@@ -229,10 +174,10 @@ func (l *loader) readFiles() []error {
 	var errs []error
 	var err error
 	l.inherited = isInherited(l.options.Home)
-	if l.dotenv, l.config.Warnings, err = readHome(l.options.Home); err != nil {
+	if l.dotenv, l.config.Warnings, err = readHome(l.options); err != nil {
 		errs = append(errs, exitcode.With(exitcode.Config, err))
 	}
-	w := readYAML(l.path(yamlName), l.inherited)
+	w := readYAML(l.options, l.inherited)
 	if l.inherited {
 		l.warnUnknown(l.path(dotenvName), l.unknownVariables())
 		l.inherit(w)
@@ -274,7 +219,7 @@ func (l *loader) fromFlag(s Setting) (value, bool, error) {
 	if err != nil {
 		return value{}, false, exitcode.With(exitcode.Usage, fmt.Errorf("%s: %w", where, err))
 	}
-	return value{text: text, source: Source{FromFlag, where}, secret: s.Secret}, true, nil
+	return value{text: text, source: Source{FromFlag, where}, secret: s.Secret, place: where}, true, nil
 }
 
 func (l *loader) fromEnvironment(s Setting) (value, bool, error) {
@@ -310,9 +255,15 @@ func (l *loader) fromYAML(s Setting) (value, bool, error) {
 	if !ok || s.Key == "" || e.text == "" && !s.takesEmpty() {
 		return value{}, false, nil
 	}
+	place := func(e entry) string { return e.where(l.path(yamlName)) + ": " + s.Key }
+	for _, item := range e.items {
+		if _, err := s.checkItem(item.text); err != nil {
+			return value{}, false, exitcode.With(exitcode.Config, fmt.Errorf("%s: %w", place(item), err))
+		}
+	}
 	text, err := s.checkYAML(e.text)
 	if err != nil {
-		return value{}, false, exitcode.With(exitcode.Config, fmt.Errorf("%s: %s: %w", e.where(l.path(yamlName)), s.Key, err))
+		return value{}, false, exitcode.With(exitcode.Config, fmt.Errorf("%s: %w", place(e), err))
 	}
-	return value{text: text, source: Source{FromFile, e.where(yamlName)}, secret: s.Secret}, true, nil
+	return value{text: text, source: Source{FromFile, e.where(yamlName)}, secret: s.Secret, place: place(e)}, true, nil
 }

@@ -127,3 +127,39 @@ func FuzzParseYAML(f *testing.F) {
 		}
 	})
 }
+
+// A changed .env says what it said, but for the one setting.
+func FuzzSetDotenv(f *testing.F) {
+	for _, seed := range []string{"", "A=1", "export IRC_PASSWORD='a\nb' # c\r\nB=\"x\"\n", "IRC_PASSWORD_FILE=/k\nIRC_PASSWORD=1\nIRC_PASSWORD=2", "\ufeffIRC_PASSWORD=a"} {
+		for _, value := range []string{"", "word", "two words", "it's \"$x\\n\"\r\n#", "ü"} {
+			f.Add(seed, value)
+		}
+	}
+	s, _ := Find("irc.password")
+	f.Fuzz(func(t *testing.T, text, value string) {
+		before, _, err := parseDotenv(text)
+		if err != nil {
+			return
+		}
+		after, err := setDotenv([]byte(text), s, value)
+		if err != nil {
+			return // a value that no quotes can hold
+		}
+		got, _, err := parseDotenv(string(after))
+		if err != nil || got[s.Env].text != value {
+			t.Fatalf("%q with %q is %q: %v", text, value, after, err)
+		}
+		for _, name := range s.Names() {
+			delete(before, name)
+			delete(got, name)
+		}
+		for name, e := range before {
+			if got[name].text != e.text {
+				t.Errorf("%q with %q is %q: %s was %q", text, value, after, name, e.text)
+			}
+		}
+		if len(got) != len(before) {
+			t.Errorf("%q with %q is %q", text, value, after)
+		}
+	})
+}

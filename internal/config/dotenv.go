@@ -4,14 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 )
 
 // readDotenv reads a .env file; a missing one is empty. An error names
 // path:line and never repeats a line: it may hold a secret.
-func readDotenv(path string) (map[string]entry, error) {
-	data, err := os.ReadFile(path)
+func readDotenv(o Options, path string) (map[string]entry, error) {
+	data, err := o.readFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -36,38 +35,48 @@ func readDotenv(path string) (map[string]entry, error) {
 // Nothing is expanded: a password with a dollar sign stays what it is. On an
 // error, line says where (from 1).
 func parseDotenv(text string) (entries map[string]entry, line int, err error) {
+	entries = map[string]entry{}
+	line, err = eachAssignment(text, func(name string, e entry) { entries[name] = e })
+	if err != nil {
+		return nil, line, err
+	}
+	return entries, line, nil
+}
+
+// eachAssignment calls visit with every assignment in text, in its order.
+func eachAssignment(text string, visit func(name string, e entry)) (line int, err error) {
 	text = strings.TrimPrefix(text, "\ufeff")
 	text = strings.ReplaceAll(text, "\r\n", "\n")
-	entries = map[string]entry{}
 	for line = 1; text != ""; {
 		first, rest, _ := strings.Cut(text, "\n")
 		name, raw, err := cutAssignment(first)
 		if err != nil {
-			return nil, line, err
+			return line, err
 		}
 		if name == "" {
 			text, line = rest, line+1
 			continue
 		}
 		if raw == "" || raw[0] != '"' && raw[0] != '\'' {
-			entries[name] = entry{text: stripComment(raw), line: line}
+			visit(name, entry{text: stripComment(raw), line: line, end: line})
 			text, line = rest, line+1
 			continue
 		}
 		quoted := text[len(first)-len(raw):]
 		value, used, err := unquote(quoted)
 		if err != nil {
-			return nil, line, fmt.Errorf("%s: %w", name, err)
+			return line, fmt.Errorf("%s: %w", name, err)
 		}
-		entries[name] = entry{text: value, line: line}
-		line += strings.Count(quoted[:used], "\n") + 1
+		last := line + strings.Count(quoted[:used], "\n")
+		visit(name, entry{text: value, line: line, end: last})
+		line = last + 1
 		tail, rest, _ := strings.Cut(quoted[used:], "\n")
 		if strings.TrimSpace(stripComment(" "+tail)) != "" {
-			return nil, line - 1, fmt.Errorf("%s: expected nothing after the closing quote", name)
+			return last, fmt.Errorf("%s: expected nothing after the closing quote", name)
 		}
 		text = rest
 	}
-	return entries, line, nil
+	return line, nil
 }
 
 // cutAssignment splits NAME=raw; name is empty for a blank or comment line.

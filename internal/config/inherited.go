@@ -73,17 +73,17 @@ func GeneratedPath(home string) string {
 
 // readHome reads .env and what hermes made up beside it. In an existing home a
 // line that is no assignment is a warning, as the predecessor has it.
-func readHome(home string) (entries map[string]entry, warnings []string, err error) {
-	path := filepath.Join(home, dotenvName)
-	if isInherited(home) {
-		entries, warnings, err = readForgivingly(path)
+func readHome(o Options) (entries map[string]entry, warnings []string, err error) {
+	path := filepath.Join(o.Home, dotenvName)
+	if isInherited(o.Home) {
+		entries, warnings, err = readForgivingly(o, path)
 	} else {
-		entries, err = readDotenv(path)
+		entries, err = readDotenv(o, path)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	generated, err := readDotenv(filepath.Join(home, generatedName))
+	generated, err := readDotenv(o, filepath.Join(o.Home, generatedName))
 	for name, e := range generated {
 		if entries == nil {
 			entries = map[string]entry{}
@@ -96,8 +96,8 @@ func readHome(home string) (entries map[string]entry, warnings []string, err err
 	return entries, warnings, err
 }
 
-func readForgivingly(path string) (entries map[string]entry, warnings []string, err error) {
-	data, err := os.ReadFile(path)
+func readForgivingly(o Options, path string) (entries map[string]entry, warnings []string, err error) {
+	data, err := o.readFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
 	}

@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strconv"
 
 	"github.com/hermesgw/hermes/internal/exitcode"
@@ -20,7 +19,7 @@ const (
 // and keeps it as a line of home/.env, as EnsureAPIKey does. The caller makes
 // sure that nobody else assigns a port meanwhile.
 func EnsureAPIPort(home string, taken func(port int) bool) (port int, err error) {
-	c, err := Load(Options{Home: home})
+	c, err := Load(Options{Home: home, Part: true})
 	if err != nil {
 		return 0, err
 	}
@@ -42,8 +41,8 @@ func EnsureAPIPort(home string, taken func(port int) bool) (port int, err error)
 // the dashboard. What cannot be read claims nothing: another profile's broken
 // file must not keep this one from starting.
 func ClaimedPorts(home string) []int {
-	dotenv, _, _ := readHome(home)
-	yaml := readYAML(filepath.Join(home, yamlName), isInherited(home))
+	dotenv, _, _ := readHome(Options{Home: home})
+	yaml := readYAML(Options{Home: home}, isInherited(home))
 	return claimed(func(s Setting) []string { return []string{dotenv[s.Env].text, yaml.entries[s.Key].text} })
 }
 

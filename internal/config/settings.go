@@ -1,6 +1,10 @@
 package config
 
-import "slices"
+import (
+	"slices"
+	"strings"
+	"time"
+)
 
 // Kind is what a value must look like.
 type Kind string
@@ -8,12 +12,14 @@ type Kind string
 // The kinds of setting.
 const (
 	Text     Kind = "text"
-	Int      Kind = "int"      // a whole number of at least Setting.Min
+	Int      Kind = "int"      // a whole number from Setting.Min to Setting.Max
 	Port     Kind = "port"     // 0..65535; 0 means any free port
 	Bool     Kind = "bool"     // see Truthy
-	Duration Kind = "duration" // as Go writes them: 250ms, 1m30s; not negative
+	Duration Kind = "duration" // as Go writes them: 250ms, 1m30s; not negative, at most Setting.Max nanoseconds
+	Size     Kind = "size"     // bytes from Setting.Min to Setting.Max: 65536, 64KiB, 1MiB, 2GiB
 	Enum     Kind = "enum"     // one of Setting.Values, in any case
 	URL      Kind = "url"      // http or https with a host
+	List     Kind = "list"     // texts: a YAML list, or one text with commas between them
 )
 
 // Setting is one row of the table: how a value is called in each place that
@@ -33,7 +39,10 @@ type Setting struct {
 	DefaultDoc string
 	Kind       Kind
 	Values     []string // of an Enum, lower case
-	Min        int      // of an Int
+	Min, Max   int64    // of an Int, Duration or Size, both included; Max 0: no bound of its own
+	// Pattern is the regular expression that the whole of a Text, or of each
+	// item of a List, must match; Shape says it in words. Empty: any text.
+	Pattern, Shape string
 	// Secret values print as <redacted> and may come from the file that
 	// Env+"_FILE" names.
 	Secret bool
@@ -66,12 +75,34 @@ func (s Setting) Names() []string {
 // variables for what nobody gave, so an empty port, host or key counts as not
 // given; else an empty key would open what a key in .env protects.
 func (s Setting) takesEmpty() bool {
-	return s.Kind == Bool || s.Kind == Text && !s.Secret && s.Default == ""
+	if s.Kind == Bool {
+		return !s.strict()
+	}
+	return s.Kind == Text && !s.Secret && s.Default == "" && s.Pattern == ""
+}
+
+// strict says whether a boolean is a protection that is on by default. Neither
+// an empty variable nor a typo may take it away.
+func (s Setting) strict() bool { return s.Kind == Bool && s.Default == yes }
+
+// Global says whether a setting belongs to the container: it counts in the home
+// of the default profile only.
+func (s Setting) Global() bool { return strings.HasPrefix(s.Key, "dashboard.") }
+
+// Find returns the setting with this key, or with this name if it has no key.
+func Find(name string) (Setting, bool) {
+	all := Settings()
+	i := slices.IndexFunc(all, func(s Setting) bool { return s.Name() == name })
+	if i < 0 {
+		return Setting{}, false
+	}
+	return all[i], true
 }
 
 // Settings returns the whole table in the order of the reference page.
 func Settings() []Setting {
-	return slices.Concat(containerSettings(), dashboardSettings(), logSettings(), apiSettings(), modelSettings())
+	return slices.Concat(containerSettings(), dashboardSettings(), logSettings(), apiSettings(), modelSettings(), fallbackSettings(),
+		chatSettings(), accessSettings(), limitSettings(), retentionSettings(), ircSettings(), webhookSettings())
 }
 
 // containerSettings are read before any profile is known, so they stand in the
@@ -112,15 +143,107 @@ func apiSettings() []Setting {
 		{Key: "api_server.host", Env: "API_SERVER_HOST", Kind: Text, Default: "127.0.0.1", PerProfile: true, Doc: "Address of the profile's HTTP API."},
 		{Key: "api_server.port", Env: "API_SERVER_PORT", Kind: Port, Default: "8642", DefaultDoc: "`8642`; a profile other than the main program's is assigned one from `8643` up", PerProfile: true, Doc: "Port of the profile's HTTP API."},
 		{Key: "api_server.key", Env: "API_SERVER_KEY", Kind: Text, Secret: true, PerProfile: true, DefaultDoc: "none on loopback; beyond it one is generated into `.env`", Doc: "Bearer key of the profile's HTTP API."},
+		{Key: "api_server.requests", Env: "API_SERVER_REQUESTS", Kind: Int, Min: 1, Max: 65536, Default: "256", PerProfile: true, Doc: "Requests that the HTTP API serves at once; further ones get 503."},
 	}
 }
 
 func modelSettings() []Setting {
 	return []Setting{
-		{Key: "model.provider", Env: "HERMES_MODEL_PROVIDER", Kind: Enum, Values: []string{"offline", "openai"}, Default: "offline", PerProfile: true, Doc: "Who answers: the built-in `offline` model, or any OpenAI-compatible server."},
+		{Key: "model.provider", Env: "HERMES_MODEL_PROVIDER", Kind: Enum, Values: modelProviders(), Default: "offline", PerProfile: true, Doc: "Who answers: the built-in `offline` model, or any OpenAI-compatible server."},
 		{Key: "model.base_url", Env: "HERMES_MODEL_BASE_URL", Kind: URL, PerProfile: true, DefaultDoc: "the provider's own", Doc: "Base URL of the model server, such as `http://127.0.0.1:11434/v1`."},
 		{Key: "model.api_key", Env: "HERMES_MODEL_API_KEY", Kind: Text, Secret: true, PerProfile: true, Doc: "Key for the model server."},
 		{Key: "model.name", Env: "HERMES_MODEL_NAME", Kind: Text, PerProfile: true, DefaultDoc: "the provider's own", Doc: "Name of the model."},
 		{Key: "model.delay", Env: "HERMES_MODEL_DELAY", Kind: Duration, Default: "0s", PerProfile: true, Doc: "How long the `offline` model waits before it answers."},
+		{Key: "model.context_tokens", Env: "HERMES_MODEL_CONTEXT_TOKENS", Kind: Int, Min: 512, Default: "16000", PerProfile: true, Doc: "Tokens of a conversation that the model is given; what is older is summarized."},
+		{Key: "model.timeout", Env: "HERMES_MODEL_TIMEOUT", Kind: Duration, Min: int64(time.Second), Default: "10m0s", PerProfile: true, Doc: "Longest time of one call of the model, its answer included."},
+		{Key: "model.retries", Env: "HERMES_MODEL_RETRIES", Kind: Int, Max: 100, Default: "4", PerProfile: true, Doc: "How often a failed call of the model is tried again."},
+	}
+}
+
+// modelProviders are the words for who answers.
+func modelProviders() []string { return []string{"offline", "openai"} }
+
+// fallbackSettings are of the model that answers when the first one does not.
+func fallbackSettings() []Setting {
+	return []Setting{
+		{Key: "model.fallback.provider", Env: "HERMES_MODEL_FALLBACK_PROVIDER", Kind: Enum, Values: modelProviders(), PerProfile: true, DefaultDoc: "none: there is no fallback", Doc: "Who answers when the first model fails for good."},
+		{Key: "model.fallback.base_url", Env: "HERMES_MODEL_FALLBACK_BASE_URL", Kind: URL, PerProfile: true, DefaultDoc: "the provider's own", Doc: "Base URL of the fallback's server."},
+		{Key: "model.fallback.api_key", Env: "HERMES_MODEL_FALLBACK_API_KEY", Kind: Text, Secret: true, PerProfile: true, Doc: "Key for the fallback's server."},
+		{Key: "model.fallback.name", Env: "HERMES_MODEL_FALLBACK_NAME", Kind: Text, PerProfile: true, Doc: "Name of the fallback model; `openai` needs one."},
+	}
+}
+
+func chatSettings() []Setting {
+	return []Setting{
+		{Key: "chat.busy", Env: "HERMES_CHAT_BUSY", Kind: Enum, Values: []string{"queue", "interrupt"}, Default: "queue", PerProfile: true, Doc: "What a new message does while its chat is being answered: it waits, or it ends that turn."},
+		{Key: "chat.merge_window", Env: "HERMES_CHAT_MERGE_WINDOW", Kind: Duration, Max: int64(5 * time.Second), Default: "0s", PerProfile: true, Doc: "Messages of one chat within this time become one turn; `0s`: each its own."},
+	}
+}
+
+// The shape of who may talk. The account part is what the network vouches for.
+const (
+	wholeIDPattern = `\*|[a-z][a-z0-9_-]*:[^\s,:]+:[^\s,]+`
+	wholeIDShape   = "an id such as irc:account:alice, or * for everybody"
+	ircIDPattern   = `\*|[^\s,:]+:[^\s,]+`
+	ircIDShape     = "an id such as account:alice, or * for everybody"
+)
+
+func accessSettings() []Setting {
+	return []Setting{
+		{Key: "access.allow", Env: "HERMES_ACCESS_ALLOW", Kind: List, Pattern: wholeIDPattern, Shape: wholeIDShape, PerProfile: true, DefaultDoc: "nobody", Doc: "Who may talk to the gateway, on every network; `*` lets everybody."},
+		{Key: "access.admins", Env: "HERMES_ACCESS_ADMINS", Kind: List, Pattern: wholeIDPattern, Shape: wholeIDShape, PerProfile: true, DefaultDoc: "nobody", Doc: "Who may also use the commands for operators in a chat."},
+		{Key: "access.pairing", Env: "HERMES_ACCESS_PAIRING", Kind: Bool, Default: "true", PerProfile: true, Doc: "Whether a stranger is given a code that an operator can approve."},
+	}
+}
+
+func limitSettings() []Setting {
+	return []Setting{
+		{Key: "limits.running", Env: "HERMES_LIMITS_RUNNING", Kind: Int, Min: 1, Default: "512", PerProfile: true, Doc: "Turns that run at once; further ones wait."},
+		{Key: "limits.queued", Env: "HERMES_LIMITS_QUEUED", Kind: Int, Min: 1, Default: "10000", PerProfile: true, Doc: "Messages that wait at most; further ones are refused, not lost."},
+		{Key: "limits.message_bytes", Env: "HERMES_LIMITS_MESSAGE_BYTES", Kind: Size, Min: 1 << 10, Max: 1 << 30, Default: "1MiB", PerProfile: true, Doc: "Longest message that is accepted."},
+		{Key: "limits.answer_bytes", Env: "HERMES_LIMITS_ANSWER_BYTES", Kind: Size, Min: 1 << 10, Max: 1 << 30, Default: "1MiB", PerProfile: true, Doc: "Longest answer of the model that is taken; what is longer is cut, and says so."},
+	}
+}
+
+func retentionSettings() []Setting {
+	return []Setting{
+		{Key: "retention.days", Env: "HERMES_RETENTION_DAYS", Kind: Int, Max: 36500, Default: "0", PerProfile: true, Doc: "Days after which a finished conversation goes; `0`: age alone removes none."},
+		{Key: "retention.max_bytes", Env: "HERMES_RETENTION_MAX_BYTES", Kind: Size, Min: 16 << 20, Default: "1GiB", PerProfile: true, Doc: "Size of the database at which the oldest finished conversations go."},
+	}
+}
+
+// A line break in a word that is sent to an IRC server would be a command of
+// its own, so no setting of irc takes one.
+const (
+	ircWord     = `[^\s,:@!\x00-\x1f\x7f][^\s,@!\x00-\x1f\x7f]*`
+	ircText     = `[^\x00-\x1f\x7f]+`
+	ircNick     = "[A-Za-z\\[\\]\\\\`_^{|}][A-Za-z0-9\\[\\]\\\\`_^{|}-]*"
+	ircChannel  = `[#&+!][^\s,:\x00-\x1f\x7f]+`
+	ircTextIs   = "text without control characters"
+	ircWordIs   = "one word without , @ and !"
+	ircServerIs = "a host or host:port, such as irc.example.org:6697"
+)
+
+func ircSettings() []Setting {
+	return []Setting{
+		{Key: "irc.server", Env: "IRC_SERVER", Kind: Text, Pattern: `[^\s/@,]+`, Shape: ircServerIs, PerProfile: true, DefaultDoc: "none: IRC is off", Doc: "IRC server to connect to, as host or host:port; the port is `6697` with TLS, else `6667`."},
+		{Key: "irc.tls", Env: "IRC_TLS", Kind: Bool, Default: "true", PerProfile: true, Doc: "Whether the connection is encrypted and the server's certificate checked."},
+		{Key: "irc.ca_file", Env: "IRC_CA_FILE", Kind: Text, Pattern: `/[^\x00-\x1f\x7f]*`, Shape: "an absolute path", PerProfile: true, DefaultDoc: "the system's authorities", Doc: "PEM file of the authorities that may sign the server's certificate."},
+		{Key: "irc.nick", Env: "IRC_NICK", Kind: Text, Pattern: ircNick, Shape: "a nick name", Default: "hermes", PerProfile: true, Doc: "Nick name to ask for."},
+		{Key: "irc.user", Env: "IRC_USER", Kind: Text, Pattern: ircWord, Shape: ircWordIs, PerProfile: true, DefaultDoc: "the nick name", Doc: "User name of the connection."},
+		{Key: "irc.realname", Env: "IRC_REALNAME", Kind: Text, Pattern: ircText, Shape: ircTextIs, PerProfile: true, DefaultDoc: "the nick name", Doc: "Real name of the connection, which everybody can read."},
+		{Key: "irc.channels", Env: "IRC_CHANNELS", Kind: List, Pattern: ircChannel, Shape: "a channel such as #help", PerProfile: true, Doc: "Channels to join."},
+		{Key: "irc.allow", Env: "IRC_ALLOW", Kind: List, Pattern: ircIDPattern, Shape: ircIDShape, PerProfile: true, DefaultDoc: "nobody", Doc: "Who may talk to the gateway on IRC, beside `access.allow`; `*` lets everybody."},
+		{Key: "irc.password", Env: "IRC_PASSWORD", Kind: Text, Pattern: ircText, Shape: ircTextIs, Secret: true, PerProfile: true, Doc: "Password of the IRC server."},
+		{Key: "irc.sasl_user", Env: "IRC_SASL_USER", Kind: Text, Pattern: ircText, Shape: ircTextIs, PerProfile: true, Doc: "Account to log in to with SASL."},
+		{Key: "irc.sasl_password", Env: "IRC_SASL_PASSWORD", Kind: Text, Pattern: ircText, Shape: ircTextIs, Secret: true, PerProfile: true, Doc: "Password of the SASL account."},
+		{Key: "irc.nickserv_password", Env: "IRC_NICKSERV_PASSWORD", Kind: Text, Pattern: ircText, Shape: ircTextIs, Secret: true, PerProfile: true, Doc: "Password that NickServ is told, where there is no SASL."},
+	}
+}
+
+func webhookSettings() []Setting {
+	return []Setting{
+		{Key: "webhook.secret", Env: "WEBHOOK_SECRET", Kind: Text, Secret: true, PerProfile: true, DefaultDoc: "none: webhooks are off", Doc: "Secret that the senders of webhooks sign with (HMAC)."},
+		{Key: "webhook.window", Env: "WEBHOOK_WINDOW", Kind: Duration, Min: int64(time.Second), Max: int64(24 * time.Hour), Default: "5m0s", PerProfile: true, Doc: "How old a signed webhook may be; a repeat within it is refused."},
 	}
 }

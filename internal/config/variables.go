@@ -43,7 +43,7 @@ func (s Setting) fromVariables(vars variables) (value, bool, error) {
 		if err != nil {
 			return value{}, false, exitcode.With(exitcode.Config, fmt.Errorf("%s: %w%s", vars.place(name, e), err, vars.fix))
 		}
-		return value{text: text, source: Source{vars.kind, vars.short(name, e)}, secret: s.Secret}, true, nil
+		return value{text: text, source: Source{vars.kind, vars.short(name, e)}, secret: s.Secret, place: vars.place(name, e)}, true, nil
 	}
 	return value{}, false, nil
 }
@@ -57,10 +57,13 @@ func (s Setting) fromSecretFile(vars variables, name string, e entry, both bool)
 	} else {
 		text, err = readSecret(e.text)
 	}
+	if err == nil {
+		text, err = s.check(text)
+	}
 	if err != nil {
 		return value{}, false, exitcode.With(exitcode.Config, fmt.Errorf("%s: %w%s", vars.place(variable, e), err, vars.fix))
 	}
-	return value{text: text, source: Source{vars.kind, vars.short(variable, e)}, secret: true}, true, nil
+	return value{text: text, source: Source{vars.kind, vars.short(variable, e)}, secret: true, place: vars.place(variable, e)}, true, nil
 }
 
 // readSecret returns the content of path without its last newline.

@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
+	"maps"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"github.com/hermesgw/hermes/internal/typo"
 )
 
 // readYAML reads config.yaml into raw values by key; a missing file is empty.
@@ -18,8 +22,9 @@ import (
 // another version still loads. What is wrong is named as a whole, beside the
 // values that are not; in an inherited home values in another shape than ours
 // are warnings too.
-func readYAML(path string, inherited bool) *walker {
-	data, err := os.ReadFile(path)
+func readYAML(o Options, inherited bool) *walker {
+	path := filepath.Join(o.Home, yamlName)
+	data, err := o.readFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &walker{}
 	}
@@ -34,13 +39,13 @@ func parseYAML(path string, data []byte, inherited bool) *walker {
 	if err != nil {
 		return &walker{errors: []error{syntaxError(path, err)}}
 	}
-	w := &walker{inherited: inherited, path: path, entries: map[string]entry{}, anchors: map[string]ast.Node{}, sections: map[string]bool{}, keys: map[string]bool{}}
+	w := &walker{inherited: inherited, path: path, entries: map[string]entry{}, anchors: map[string]ast.Node{}, sections: map[string]bool{}, keys: map[string]Kind{}}
 	for _, s := range Settings() {
-		w.expect(s.Key)
+		w.expect(s.Key, s.Kind)
 	}
 	if inherited {
 		for key := range predecessorKeys() {
-			w.expect(key)
+			w.expect(key, Text)
 		}
 	}
 	body, err := w.body(file)
@@ -57,13 +62,15 @@ func parseYAML(path string, data []byte, inherited bool) *walker {
 // provoke; whoever wrote the file needs a line, not a stack trace.
 var errParserBug = errors.New("the parser cannot make sense of it; simplify the file until it loads")
 
+// parse hides Windows' line ends from the parser, which counts a line twice
+// whose comment ends in one.
 func parse(data []byte) (file *ast.File, err error) {
 	defer func() {
 		if recover() != nil {
 			err = errParserBug
 		}
 	}()
-	return parser.ParseBytes(data, 0)
+	return parser.ParseBytes(bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n")), 0)
 }
 
 // syntaxError puts a parser error into FILE:LINE:COL: message, on one line.
@@ -84,7 +91,7 @@ func firstLine(text string) string {
 // walker collects the settings of one YAML file.
 type walker struct {
 	path     string
-	keys     map[string]bool // api_server.port
+	keys     map[string]Kind // api_server.port
 	sections map[string]bool // api_server
 	anchors  map[string]ast.Node
 	entries  map[string]entry
@@ -95,11 +102,11 @@ type walker struct {
 	unknown   []string // keys that nobody reads, of an inherited file
 }
 
-func (w *walker) expect(key string) {
+func (w *walker) expect(key string, kind Kind) {
 	if key == "" {
 		return
 	}
-	w.keys[key] = true
+	w.keys[key] = kind
 	if dot := strings.LastIndexByte(key, '.'); dot > 0 {
 		w.sections[key[:dot]] = true
 	}
@@ -152,35 +159,76 @@ func (w *walker) pair(prefix string, k ast.MapKeyNode, v ast.Node) {
 	switch {
 	case w.sections[key]:
 		w.mapping(key, v)
-	case w.keys[key]:
-		w.scalar(key, v)
+	case w.keys[key] != "":
+		w.setting(key, v)
 	case w.inherited:
 		w.unknown = append(w.unknown, key)
 	default:
-		w.warnings = append(w.warnings, w.errorAt(k, "unknown setting %q is ignored", key).Error())
+		w.warnings = append(w.warnings, w.errorAt(k, "unknown setting %q is ignored%s", key, w.meant(key)).Error())
 	}
 }
 
-// scalar notes the text of one value as it stands in the file, so that a key
-// of digits keeps its zeros.
-func (w *walker) scalar(key string, n ast.Node) {
-	n = w.follow(n)
-	text := ""
-	switch v := n.(type) {
-	case *ast.NullNode: // `port:` with nothing behind it is not set
-		return
-	case *ast.StringNode:
-		text = v.Value
-	case *ast.LiteralNode:
-		text = strings.TrimSuffix(v.Value.Value, "\n")
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
-		text = n.GetToken().Value
-	default:
-		w.fail(key, n, "%sexpected a single value, found %s", label(key), describe(n))
-		return
+// meant is a hint at the setting, or section, that key looks like.
+func (w *walker) meant(key string) string {
+	known := slices.AppendSeq(slices.Collect(maps.Keys(w.keys)), maps.Keys(w.sections))
+	slices.Sort(known) // the same hint every time
+	if near := typo.Nearest(key, known); near != "" {
+		return "; did you mean " + near + "?"
 	}
+	return ""
+}
+
+// setting notes the value of one setting.
+func (w *walker) setting(key string, n ast.Node) {
+	n = w.follow(n)
+	seq, isList := n.(*ast.SequenceNode)
+	switch {
+	case n.Type() == ast.NullType: // `port:` with nothing behind it is not set
+	case w.keys[key] == List && isList:
+		w.list(key, seq)
+	default:
+		if e, ok := w.scalar(key, n); ok {
+			w.entries[key] = e
+		}
+	}
+}
+
+func (w *walker) list(key string, seq *ast.SequenceNode) {
+	list := entryAt("", seq)
+	texts := []string{}
+	for _, n := range seq.Values {
+		n = w.follow(n)
+		e := entryAt("", n)
+		if n.Type() != ast.NullType {
+			var ok bool
+			if e, ok = w.scalar(key, n); !ok {
+				return
+			}
+		}
+		texts, list.items = append(texts, e.text), append(list.items, e)
+	}
+	list.text = strings.Join(texts, ",")
+	w.entries[key] = list
+}
+
+// scalar returns the text of one value as it stands in the file, so that a key
+// of digits keeps its zeros.
+func (w *walker) scalar(key string, n ast.Node) (entry, bool) {
+	switch v := n.(type) {
+	case *ast.StringNode:
+		return entryAt(v.Value, n), true
+	case *ast.LiteralNode:
+		return entryAt(strings.TrimSuffix(v.Value.Value, "\n"), n), true
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
+		return entryAt(n.GetToken().Value, n), true
+	}
+	w.fail(key, n, "%sexpected a single value, found %s", label(key), describe(n))
+	return entry{}, false
+}
+
+func entryAt(text string, n ast.Node) entry {
 	p := n.GetToken().Position
-	w.entries[key] = entry{text: text, line: p.Line, col: p.Column}
+	return entry{text: text, line: p.Line, col: p.Column}
 }
 
 // fail notes what is wrong with the value of key; "" is the whole file.

@@ -127,7 +127,7 @@ func TestEachIllnessIsFound(t *testing.T) {
 		"locks cannot be tried":  {locksFail(os.ErrPermission), "volume.locks", doctor.Warning, "could not be tried", ""},
 		"a leftover":             {leftover, "volume.leftovers", doctor.Warning, ".intent.json.123", "hermes doctor --fix"},
 		"a wrong value":          {file("config.yaml", "log:\n  format: loud\n", 0o600), "settings.values", doctor.Problem, "config.yaml:2:11: log.format", "hermes gateway start"},
-		"an unknown key":         {file("config.yaml", "modle: x\n", 0o600), "settings.keys", doctor.Warning, "config.yaml:1:1", "config show"},
+		"an unknown key":         {file("config.yaml", "modle: x\n", 0o600), "settings.keys", doctor.Warning, "config.yaml:1:1", "config check"},
 		"a broken intent":        {file("intent.json", "{", 0o600), "settings.intent", doctor.Problem, "intent.json", "rm "},
 		"a misspelt variable":    {environ("HERMES_DASHBORD=1"), "settings.variables", doctor.Warning, "HERMES_DASHBORD", "HERMES_DASHBOARD?"},
 		"an unknown variable":    {environ("HERMES_QUUX_FROBNICATION=1"), "settings.variables", doctor.Warning, "HERMES_QUUX", "unset it"},

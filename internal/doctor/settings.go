@@ -57,7 +57,7 @@ func (e *examiner) settings() []Finding {
 			findings = append(findings, problem("settings.values", "correct it, then: "+command(p.Name, "gateway start"), "%v", err).of(p))
 		}
 		for _, w := range c.Warnings {
-			findings = append(findings, warning("settings.keys", "remove it, or see: "+command(p.Name, "config show"), "%s", w).of(p))
+			findings = append(findings, warning("settings.keys", "correct it, then: "+command(p.Name, "config check"), "%s", w).of(p))
 		}
 		if len(errs) == 0 {
 			findings = append(findings, good("settings.values", "every value in %s is one that is understood", p.Home).of(p))
@@ -96,7 +96,7 @@ func (e *examiner) variables() []Finding {
 		if value == "" { // container tools pass empty variables for what nobody gave
 			continue
 		}
-		if !strings.HasPrefix(name, "HERMES_") && !strings.HasPrefix(name, "API_SERVER_") || slices.Contains(known, name) {
+		if !strings.HasPrefix(name, "HERMES_") && !strings.HasPrefix(name, "API_SERVER_") && !strings.HasPrefix(name, "IRC_") || slices.Contains(known, name) {
 			continue
 		}
 		fix := "unset it"
