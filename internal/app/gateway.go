@@ -15,15 +15,12 @@ import (
 
 	"github.com/hermesgw/hermes/internal/access"
 	"github.com/hermesgw/hermes/internal/buildinfo"
-	"github.com/hermesgw/hermes/internal/chat"
 	"github.com/hermesgw/hermes/internal/config"
 	"github.com/hermesgw/hermes/internal/control"
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/gateway"
 	"github.com/hermesgw/hermes/internal/lease"
 	"github.com/hermesgw/hermes/internal/meter"
-	"github.com/hermesgw/hermes/internal/model/offline"
-	"github.com/hermesgw/hermes/internal/model/openai"
 	"github.com/hermesgw/hermes/internal/profile"
 	"github.com/hermesgw/hermes/internal/sdnotify"
 	"github.com/hermesgw/hermes/internal/secret"
@@ -160,7 +157,7 @@ func (p *gatewayProcess) build(ctx context.Context) error {
 		return err
 	}
 	p.onExit(func() { p.warn("cannot close the database", db.Close()) })
-	model, err := newModel(p.o.Config.Model())
+	o, err := p.engine(db)
 	if err != nil {
 		return exitcode.With(exitcode.Config, err)
 	}
@@ -168,10 +165,8 @@ func (p *gatewayProcess) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g, err := gateway.New(gateway.Options{
-		Profile: p.o.Profile.Name, Model: model, Store: db,
-		Host: api.Host, Port: api.Port, Key: api.Key, Services: p.o.Services, Log: p.o.Log,
-	})
+	o.Host, o.Port, o.Key, o.MaxRequests = api.Host, api.Port, api.Key, api.Requests
+	g, err := gateway.New(o)
 	if err != nil {
 		return err
 	}
@@ -180,20 +175,8 @@ func (p *gatewayProcess) build(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.gateway, p.model = g, model.Name()
+	p.gateway, p.model = g, o.Model.Name()
 	return nil
-}
-
-// newModel is the list of the models there are.
-func newModel(m config.Model) (chat.Model, error) {
-	switch m.Provider {
-	case "", offline.Name:
-		return offline.New(offline.Options{Delay: m.Delay}), nil
-	case "openai":
-		return openai.New(openai.Options{BaseURL: m.BaseURL, APIKey: m.APIKey, Model: m.Name})
-	default:
-		return nil, fmt.Errorf("there is no model provider %q; use offline or openai", m.Provider)
-	}
 }
 
 // api is where the API listens, with the port and the key that had to be made.

@@ -94,11 +94,23 @@ func (g *Gateway) completionMessage(r *http.Request, req completionRequest, body
 
 // accept commits m, or counts that it was refused.
 func (g *Gateway) accept(r *http.Request, m turn.Message) (kept turn.Message, live *turn.Live, fresh bool, err error) {
-	kept, live, fresh, err = g.turns.Accept(r.Context(), m)
+	if err = g.checkSize(m); err == nil {
+		kept, live, fresh, err = g.turns.Accept(r.Context(), m)
+	}
 	if err != nil {
 		g.refuse()
 	}
 	return kept, live, fresh, err
+}
+
+// checkSize refuses a message that is longer than one may be.
+func (g *Gateway) checkSize(m turn.Message) error {
+	for _, part := range m.Ask.Messages {
+		if len(part.Text) > g.o.MaxMessage {
+			return &http.MaxBytesError{Limit: int64(g.o.MaxMessage)}
+		}
+	}
+	return nil
 }
 
 // setKey names m by the client's key, under which it is accepted once; what is

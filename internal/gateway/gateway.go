@@ -78,6 +78,8 @@ type Options struct {
 
 	// WebhookSecret signs what comes in on /webhooks/. Empty: webhooks are off.
 	WebhookSecret secret.String
+	// WebhookWindow is how far the signed time may be from ours. Default 5 minutes.
+	WebhookWindow time.Duration
 
 	// MaxRunning bounds the turns that run at once. Default 512.
 	MaxRunning int
@@ -85,6 +87,13 @@ type Options struct {
 	MaxQueued int
 	// TurnTimeout bounds one turn of the model. Default 10 minutes.
 	TurnTimeout time.Duration
+	// Fallback answers when Model does not. Nil: nothing does.
+	Fallback chat.Model
+	// Retries, ContextTokens and MaxAnswer are as in agent.Options.
+	Retries, ContextTokens, MaxAnswer int
+	// MaxRequests bounds the requests that are served at once; more are refused.
+	// Default 1024.
+	MaxRequests int
 
 	// Adapters are the accounts on chat platforms. Senders says who may talk
 	// there: by default nobody.
@@ -98,7 +107,7 @@ type Options struct {
 	// Merge is how long a message in a chat waits for more of its sender. Default
 	// 0: not at all.
 	Merge time.Duration
-	// MaxMessage bounds a message of a chat in bytes. Default 1 MiB.
+	// MaxMessage bounds one message in bytes, wherever it comes from. Default 1 MiB.
 	MaxMessage int
 	// Audit writes a line of the audit log. Default: nothing.
 	Audit func(pairs ...string)
@@ -111,6 +120,15 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
+	if o.MaxRequests <= 0 {
+		o.MaxRequests = 1024
+	}
+	if o.MaxMessage <= 0 {
+		o.MaxMessage = 1 << 20
+	}
+	if o.WebhookWindow <= 0 {
+		o.WebhookWindow = 5 * time.Minute
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -126,7 +144,8 @@ type Gateway struct {
 	turns   *turn.Engine
 	refused atomic.Int64 // messages that were not accepted
 	chats   *chats
-	api     http.Handler // /v1/, for whoever was let in
+	serving chan struct{} // a place for each request that is served
+	api     http.Handler  // /v1/, for whoever was let in
 	started time.Time
 
 	mu sync.Mutex
@@ -139,7 +158,7 @@ func New(o Options) (*Gateway, error) {
 		return nil, errors.New("cannot build a gateway without a model and a store")
 	}
 	o = o.withDefaults()
-	g := &Gateway{o: o, log: o.Log, health: newHealth(o.Log), started: time.Now()}
+	g := &Gateway{o: o, log: o.Log, health: newHealth(o.Log), started: time.Now(), serving: make(chan struct{}, o.MaxRequests)}
 	g.metrics = newMetrics(o.Profile, g.counts)
 	if err := g.buildTurns(); err != nil {
 		return nil, err
@@ -150,7 +169,10 @@ func New(o Options) (*Gateway, error) {
 
 // buildTurns joins the model, the agent and the journal.
 func (g *Gateway) buildTurns() error {
-	a, err := agent.New(agent.Options{Model: g.o.Model, Timeout: g.o.TurnTimeout, Log: g.log})
+	a, err := agent.New(agent.Options{
+		Model: g.o.Model, Fallback: g.o.Fallback, Retries: g.o.Retries, ContextTokens: g.o.ContextTokens,
+		Timeout: g.o.TurnTimeout, MaxAnswer: g.o.MaxAnswer, Log: g.log,
+	})
 	if err != nil {
 		return err
 	}

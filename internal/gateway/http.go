@@ -77,7 +77,7 @@ func problemOf(err error) problem {
 	case errors.As(err, &large):
 		return problem{
 			status: http.StatusRequestEntityTooLarge, kind: "invalid_request_error", code: "request_too_large",
-			message: "the request is larger than " + strconv.FormatInt(large.Limit>>20, 10) + " MiB",
+			message: "the request, or a message in it, is larger than " + bytesText(large.Limit),
 		}
 	case errors.Is(err, turn.ErrDraining), errors.Is(err, turn.ErrLeft):
 		return problem{status: http.StatusServiceUnavailable, kind: "server_error", code: "draining", message: err.Error(), retryAfter: retryWhenDraining}
@@ -88,6 +88,14 @@ func problemOf(err error) problem {
 	default:
 		return modelProblem(err)
 	}
+}
+
+// bytesText writes a limit for people.
+func bytesText(n int64) string {
+	if n >= 1<<20 && n%(1<<20) == 0 {
+		return strconv.FormatInt(n>>20, 10) + " MiB"
+	}
+	return strconv.FormatInt(n, 10) + " bytes"
 }
 
 // bodyError is for a request that did not arrive whole.
@@ -169,7 +177,24 @@ func (g *Gateway) routesV1() http.Handler {
 			message: "there is nothing at " + r.Method + " " + r.URL.Path + "; see /v1/models, /v1/chat/completions and /v1/runs",
 		}.write(w)
 	})
-	return g.guard(mux)
+	return g.guard(g.limited(mux))
+}
+
+// limited refuses requests beyond the number that is served at once.
+func (g *Gateway) limited(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case g.serving <- struct{}{}:
+			defer func() { <-g.serving }()
+			h.ServeHTTP(w, r)
+		default:
+			g.refuse()
+			problem{
+				status: http.StatusServiceUnavailable, kind: "server_error", code: "overloaded", retryAfter: retryWhenDraining,
+				message: "too many requests are being served; try again in a moment",
+			}.write(w)
+		}
+	})
 }
 
 // handle serves one method at pattern and refuses the others in our shape.

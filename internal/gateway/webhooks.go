@@ -25,8 +25,6 @@ const (
 	webhookTime      = "X-Hermes-Timestamp"
 	webhookSignature = "X-Hermes-Signature"
 	webhookDelivery  = "X-Hermes-Delivery"
-	// webhookWindow is how far the signed time may be from ours.
-	webhookWindow = 5 * time.Minute
 )
 
 // serveWebhook accepts a message that another program sends. It is let in by its
@@ -93,8 +91,8 @@ func (g *Gateway) checkSignature(r *http.Request, body []byte) error {
 	if !hmac.Equal(sum, mac.Sum(nil)) {
 		return refuse("invalid_signature", "the signature is wrong: it must be made of %s, a full stop and the very body, with webhook.secret of this profile", webhookTime)
 	}
-	if off := time.Since(time.Unix(seconds, 0)).Abs(); off > webhookWindow {
-		return refuse("stale_timestamp", "the request was signed %s from now and may be %s: it was replayed, or a clock is wrong", off.Round(time.Second), webhookWindow)
+	if off := time.Since(time.Unix(seconds, 0)).Abs(); off > g.o.WebhookWindow {
+		return refuse("stale_timestamp", "the request was signed %s from now and may be %s: it was replayed, or a clock is wrong", off.Round(time.Second), g.o.WebhookWindow)
 	}
 	return nil
 }
