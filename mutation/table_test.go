@@ -192,5 +192,24 @@ func mutants() []mutant {
 			pkg: pkgConfig, test: "TestSettingsOfAProfileReachNoOther",
 			fails: "another profile's gateway gets [IRC_SERVER=x]",
 		},
+		{
+			guard: "a note without a heartbeat is not believed", file: "internal/control/note.go",
+			old: `age < 0 || age > believed`, new: `age < 0`,
+			pkg: "./internal/control", test: "TestNoteWithoutAHeartbeatIsDoubted",
+			fails: "13 seconds old: the note is believed",
+		},
+		{
+			guard: "a note of a stopped or another process is not believed", file: "internal/control/note.go",
+			old: `p.Start != n.Start || !p.Runs()`, new: `false`,
+			pkg: "./internal/control", test: "TestNoteOfAnotherProcessIsDoubted",
+			fails: "the note is believed",
+		},
+		{
+			guard: "a gateway in a deadlock has no heartbeat", file: "internal/app/gateway.go",
+			old: `		p.Status()
+		p.control.Beat()`, new: `		p.control.Beat()`,
+			pkg: "./internal/app", test: "TestNoteOfADeafGatewayIsDoubted",
+			fails: "in vain until nobody believes it any more",
+		},
 	}
 }

@@ -107,10 +107,10 @@ type gatewayProcess struct {
 	o       GatewayOptions
 	leave   context.CancelCauseFunc
 	started time.Time
-	// cleanup and listening belong to the goroutine of run; standby lends them
+	// cleanup and control belong to the goroutine of run; standby lends them
 	// to one other and waits for it.
-	cleanup   []func()
-	listening bool
+	cleanup []func()
+	control *control.Listener // nil until it listens; the gateway's own from build on
 
 	checking sync.Mutex // held for the time of a check of the database
 
@@ -166,6 +166,7 @@ func (p *gatewayProcess) build(ctx context.Context) error {
 		return err
 	}
 	o.Host, o.Port, o.Key, o.MaxRequests = api.Host, api.Port, api.Key, api.Requests
+	o.Changed = p.publish
 	g, err := gateway.New(o)
 	if err != nil {
 		return err
@@ -212,6 +213,7 @@ func (p *gatewayProcess) serve(ctx context.Context) error {
 	var telling sync.WaitGroup
 	defer telling.Wait()
 	telling.Go(func() { p.keepTelling(running) })
+	telling.Go(func() { p.keepBeating(running) })
 	defer stop()
 	ready := p.gateway.Ready()
 	var good <-chan time.Time
@@ -235,6 +237,29 @@ func (p *gatewayProcess) serve(ctx context.Context) error {
 			stop()
 			return <-broken
 		}
+	}
+}
+
+// publish leaves a note of how the gateway is, for who need not ask.
+func (p *gatewayProcess) publish(h gateway.Health) {
+	p.warn("cannot leave a note beside the control socket", p.control.Publish(control.Note{
+		State: h.State, Reason: h.Reason, Since: h.Since, Platforms: h.Platforms,
+	}))
+}
+
+// keepBeating keeps the note believed for as long as the gateway can answer: to
+// tell its status it needs every lock that a message does.
+func (p *gatewayProcess) keepBeating(ctx context.Context) {
+	tick := time.NewTicker(control.Heartbeat)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		p.Status()
+		p.control.Beat()
 	}
 }
 
@@ -280,7 +305,7 @@ func (p *gatewayProcess) openSocket(ctx context.Context) error {
 
 // listenControl starts to serve the control socket; a second call does nothing.
 func (p *gatewayProcess) listenControl(ctx context.Context) error {
-	if p.listening {
+	if p.control != nil {
 		return nil
 	}
 	ln, err := control.Listen(control.SocketPath(p.o.RunDir, p.o.Profile.Name))
@@ -293,7 +318,7 @@ func (p *gatewayProcess) listenControl(ctx context.Context) error {
 		p.warn("cannot serve the control socket", control.Serve(serving, ln, p, http.HandlerFunc(p.serveAPI)))
 	})
 	p.onExit(func() { stop(); wg.Wait() })
-	p.listening = true
+	p.control = ln
 	return nil
 }
 

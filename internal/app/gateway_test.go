@@ -524,3 +524,44 @@ func TestWideBindMakesAKeyAndNeverShowsIt(t *testing.T) {
 		t.Errorf("%d %s", code, body)
 	}
 }
+
+// note reads the note that a gateway leaves beside its control socket.
+func (c *child) note() (control.Note, error) {
+	n, _, err := control.ReadNote(control.SocketPath(c.opts.RunDir, profile.Default))
+	return n, err
+}
+
+// A gateway in a deadlock confirms nothing: its note stops being believed, and
+// who looks asks it, and hears that it does not answer.
+func TestNoteOfADeafGatewayIsDoubted(t *testing.T) {
+	t.Parallel() // for it takes as long as a note is believed
+	c := spawn(t, place(t), app.DeadlockVar+"=1").waitReady()
+	n, err := c.note()
+	if s := c.status(); err != nil || n.PID != s.PID || n.State != supervise.Ready || !n.Since.Equal(s.Since) || !slices.Equal(n.Platforms, s.Platforms) {
+		t.Fatalf("the note says %+v (%v), the gateway %+v", n, err, s)
+	}
+	path := control.SocketPath(c.opts.RunDir, profile.Default) + ".note"
+	old := time.Now().Add(-time.Minute)
+	if err := os.Chtimes(path, old, old); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the gateway confirms it", func() bool { _, err := c.note(); return err == nil })
+	if err := c.client().Deadlock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "nobody believes it any more", func() bool { _, err := c.note(); return err != nil })
+}
+
+func TestNoteFollowsTheLifeOfAGateway(t *testing.T) {
+	c := spawn(t, place(t)).waitReady()
+	if n, err := c.note(); err != nil || n.State != supervise.Ready {
+		t.Fatalf("%+v, %v", n, err)
+	}
+	c.signal(syscall.SIGTERM)
+	if code := c.code(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if _, err := os.Lstat(control.SocketPath(c.opts.RunDir, profile.Default) + ".note"); !os.IsNotExist(err) {
+		t.Errorf("the note is left: %v", err)
+	}
+}

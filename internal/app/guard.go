@@ -53,10 +53,11 @@ func RunGuard(ctx context.Context, o GuardOptions) error {
 		Condemn: m.Condemn, Log: o.Log,
 	}
 	runs := s6slots.NewRuns(dir)
+	var turn sync.Mutex
 	g := guard.New(guard.Options{
 		Runs: runs.List,
 		Ask: func(ctx context.Context, profile string) (control.Status, error) {
-			return control.Dial(control.SocketPath(string(dir), profile)).Status(ctx)
+			return control.DialInTurn(control.SocketPath(string(dir), profile), &turn).Status(ctx)
 		},
 		Load: proc.ReadLoad, End: shooter.End, Log: o.Log,
 	})
@@ -67,6 +68,7 @@ func RunGuard(ctx context.Context, o GuardOptions) error {
 		reconciling.Go(func() { _ = r.Run(ctx) }) // it ends with ctx alone
 	}
 	reconciling.Go(func() { retryChanged(ctx, s6slots.NewRetrier(m), o.Log) })
+	debug.FreeOSMemory() // what the start left
 	o.Ready()
 	return g.Run(ctx)
 }

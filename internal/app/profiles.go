@@ -371,16 +371,11 @@ type Gateway struct {
 
 // Gateway tells the state of the gateway of p.
 func (s *Supervision) Gateway(ctx context.Context, p profile.Profile) (Gateway, error) {
-	report, err := s.Report(ctx, false)
+	report, err := s.ReportOf(ctx, p)
 	if err != nil {
 		return Gateway{}, err
 	}
-	var g Gateway
-	for _, row := range report.Services {
-		if row.Name == supervise.GatewayName(p.Name) {
-			g.Service = row
-		}
-	}
+	g := Gateway{Service: report.Services[0]}
 	if st := s.askGateway(ctx, p); st != nil {
 		g.Address, g.Model = st.Address, st.Model
 	}

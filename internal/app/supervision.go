@@ -144,7 +144,9 @@ func (s *Supervision) Live() bool {
 }
 
 // Lister tells the state of every service.
-func (s *Supervision) Lister() supervise.Lister {
+func (s *Supervision) Lister() supervise.Lister { return s.lister() }
+
+func (s *Supervision) lister() s6slots.Lister {
 	return s6slots.Lister{Dir: s.Found.Dir, Home: s.Home, Live: s.Live()}
 }
 
@@ -154,7 +156,15 @@ func (s *Supervision) Report(ctx context.Context, all bool) (supervise.Report, e
 	if s.Live() && s.Found.Refusal != "" {
 		return supervise.Report{}, s.refused()
 	}
-	return s.Lister().List(ctx, all)
+	return s.lister().List(ctx, all)
+}
+
+// ReportOf is Report of the gateway of one profile, without a look at the others.
+func (s *Supervision) ReportOf(ctx context.Context, p profile.Profile) (supervise.Report, error) {
+	if s.Live() && s.Found.Refusal != "" {
+		return supervise.Report{}, s.refused()
+	}
+	return s.lister().Gateway(ctx, p.Name), nil
 }
 
 func (s *Supervision) refused() error {

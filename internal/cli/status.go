@@ -50,12 +50,14 @@ dashboard and services of your own. Exits 0 whenever it could tell.`,
 			if err != nil {
 				return err
 			}
-			report, err := s.Report(cmd.Context(), all)
+			var report supervise.Report
+			if all {
+				report, err = s.Report(cmd.Context(), true)
+			} else {
+				report, err = s.ReportOf(cmd.Context(), p)
+			}
 			if err != nil {
 				return err
-			}
-			if !all {
-				report.Services = only(report.Services, supervise.GatewayName(p.Name))
 			}
 			return printAs(o.out, format, report, func(w io.Writer) error { return printReport(w, report, s.Where(), time.Now()) })
 		},
@@ -84,15 +86,6 @@ func newGatewayList(o *options) *cobra.Command {
 	}
 	addOutput(cmd, &format)
 	return cmd
-}
-
-func only(services []supervise.Service, name string) []supervise.Service {
-	for _, s := range services {
-		if s.Name == name {
-			return []supervise.Service{s}
-		}
-	}
-	return []supervise.Service{}
 }
 
 func printList(w io.Writer, report supervise.Report) error {

@@ -23,7 +23,7 @@ func TestDefaultsOfWhatAnswersAndWhoMayAsk(t *testing.T) {
 		"Access":    {c.Access(), config.Access{Pairing: true}},
 		"IRC":       {c.IRC(), config.IRC{TLS: true, Nick: "hermes"}},
 		"Webhook":   {c.Webhook(), config.Webhook{Window: 5 * time.Minute}},
-		"requests":  {c.API().Requests, 256},
+		"requests":  {c.API().Requests, 1024},
 	} {
 		if !reflect.DeepEqual(pair[0], pair[1]) {
 			t.Errorf("%s = %+v, want %+v", name, pair[0], pair[1])

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"syscall"
 )
 
@@ -26,10 +27,16 @@ const maxAnswer = 64 << 20
 type Client struct {
 	path string
 	http *http.Client
+	turn sync.Locker // held while a question is sent
 }
 
 // Dial returns a client of the socket at path; it connects at the first call.
-func Dial(path string) *Client {
+func Dial(path string) *Client { return DialInTurn(path, new(sync.Mutex)) }
+
+// DialInTurn is Dial for a process that asks hundreds: Status sends its question
+// only while it holds turn, and waits for the answer without. Each call that waits
+// in the kernel has a thread, and threads are never given back.
+func DialInTurn(path string, turn sync.Locker) *Client {
 	transport := &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -37,7 +44,7 @@ func Dial(path string) *Client {
 			return d.DialContext(ctx, "unix", path)
 		},
 	}
-	return &Client{path: path, http: &http.Client{Transport: transport}}
+	return &Client{path: path, http: &http.Client{Transport: transport}, turn: turn}
 }
 
 // HTTPClient returns a client whose every request goes to the socket, for
@@ -62,14 +69,13 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 // same time: a transport would start three goroutines and as many buffers for
 // each.
 func (c *Client) get(ctx context.Context, path string) ([]byte, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", c.path)
+	conn, err := c.send(ctx, path)
 	if err != nil {
 		return nil, c.explain(err)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	answer, err := exchange(conn, path)
+	answer, err := receive(conn)
 	if ctx.Err() != nil {
 		err = ctx.Err() // not that the connection was closed
 	}
@@ -79,11 +85,23 @@ func (c *Client) get(ctx context.Context, path string) ([]byte, error) {
 	return answer, nil
 }
 
-func exchange(conn net.Conn, path string) ([]byte, error) {
-	_, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: hermes\r\nConnection: close\r\n\r\n")
+// send connects and asks. Neither waits for the gateway: the kernel takes both.
+func (c *Client) send(ctx context.Context, path string) (net.Conn, error) {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", c.path)
 	if err != nil {
 		return nil, err
 	}
+	if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: hermes\r\nConnection: close\r\n\r\n"); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+func receive(conn net.Conn) ([]byte, error) {
 	resp, err := http.ReadResponse(bufio.NewReaderSize(conn, 1024), nil)
 	if err != nil {
 		return nil, err

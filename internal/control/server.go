@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -30,6 +31,11 @@ const (
 type Listener struct {
 	net.Listener
 	lock *flock.Flock
+	path string
+
+	mu     sync.Mutex
+	noted  bool // there is a note of ours
+	closed bool
 }
 
 // Listen makes the socket at path (0600, its directory 0700 when it has to be
@@ -57,7 +63,9 @@ func Listen(path string) (*Listener, error) {
 		_ = lock.Close()
 		return nil, fmt.Errorf("cannot listen on control socket %q: %w", path, err)
 	}
-	return &Listener{Listener: ln, lock: lock}, nil
+	l := &Listener{Listener: ln, lock: lock, path: path}
+	l.removeNote() // of a dead process
+	return l, nil
 }
 
 func bind(path string) (net.Listener, error) {
@@ -94,8 +102,15 @@ func (l *Listener) Accept() (net.Conn, error) {
 // mayUse is the whole policy: our own user, and root.
 func mayUse(peer, self int) bool { return peer == self || peer == 0 }
 
-// Close removes the socket and gives the path free; it is idempotent.
+// Close removes the note and the socket and gives the path free; it is
+// idempotent.
 func (l *Listener) Close() error {
+	l.mu.Lock()
+	if !l.closed { // later it may be another's
+		l.removeNote()
+	}
+	l.closed = true
+	l.mu.Unlock()
 	err := l.Listener.Close()
 	if errors.Is(err, net.ErrClosed) {
 		err = nil

@@ -116,6 +116,11 @@ type Options struct {
 	// tells nothing of others.
 	Services supervise.Lister
 
+	// Changed is told how the gateway is at each change, the first readiness
+	// included, before anybody can see it. It must return soon and not call the
+	// gateway. Default: nobody is told.
+	Changed func(Health)
+
 	Log *slog.Logger // default: discards
 }
 
@@ -158,7 +163,7 @@ func New(o Options) (*Gateway, error) {
 		return nil, errors.New("cannot build a gateway without a model and a store")
 	}
 	o = o.withDefaults()
-	g := &Gateway{o: o, log: o.Log, health: newHealth(o.Log), started: time.Now(), serving: make(chan struct{}, o.MaxRequests)}
+	g := &Gateway{o: o, log: o.Log, health: newHealth(o.Log, o.Changed), started: time.Now(), serving: make(chan struct{}, o.MaxRequests)}
 	g.metrics = newMetrics(o.Profile, g.counts)
 	if err := g.buildTurns(); err != nil {
 		return nil, err

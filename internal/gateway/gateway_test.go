@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -162,4 +164,43 @@ func TestTakenPortIsNamed(t *testing.T) {
 	if err == nil || !strings.HasPrefix(err.Error(), want) || exitcode.Of(err) != exitcode.Failed {
 		t.Errorf("got %v, want %q…", err, want)
 	}
+}
+
+// Who is told of changes hears of each before anybody can see it, and of nothing
+// else: a note that is written then is never behind.
+func TestChangesAreToldBeforeTheyShow(t *testing.T) {
+	var mu sync.Mutex
+	var told []gateway.Health
+	last := func() gateway.Health {
+		mu.Lock()
+		defer mu.Unlock()
+		return told[len(told)-1]
+	}
+	r := start(t, func(o *gateway.Options) {
+		o.Changed = func(h gateway.Health) {
+			time.Sleep(10 * time.Millisecond) // who looks meanwhile waits
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, h)
+		}
+	})
+	<-r.Ready()
+	agree := func(what string, want supervise.State) {
+		t.Helper()
+		state, reason, since := r.State()
+		if h := last(); state != want || h.State != state || h.Reason != reason || !h.Since.Equal(since) || !slices.Equal(h.Platforms, r.Platforms()) {
+			t.Errorf("%s: it is %s (%s) since %s, told was %+v", what, state, reason, since, h)
+		}
+	}
+	agree("ready", supervise.Ready)
+	for _, state := range []supervise.State{supervise.Degraded, supervise.Degraded, supervise.Ready} {
+		r.Report("telegram", state, "")
+		agree("a platform is "+string(state), state)
+	}
+	r.StartDraining("test")
+	agree("draining", supervise.Draining)
+	if mu.Lock(); len(told) != 4 {
+		t.Errorf("told %d times, want 4: %+v", len(told), told)
+	}
+	mu.Unlock()
 }

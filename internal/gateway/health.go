@@ -70,9 +70,10 @@ func reachable(addr net.Addr) string {
 // health is the state of the gateway, made of the last self-check, of what
 // platforms report and of whether it drains.
 type health struct {
-	log   *slog.Logger
-	first chan struct{} // closed at the first readiness
-	again chan struct{} // asks for a check now
+	log     *slog.Logger
+	changed func(Health)  // told of each change, under mu
+	first   chan struct{} // closed at the first readiness
+	again   chan struct{} // asks for a check now
 
 	mu       sync.Mutex
 	checked  bool   // a check has succeeded at least once
@@ -82,11 +83,24 @@ type health struct {
 	now      supervise.State
 	reason   string
 	since    time.Time
+	told     Health // what was told last
 }
 
-func newHealth(log *slog.Logger) *health {
+// Health is how a gateway is: what State and Platforms say, at one moment.
+type Health struct {
+	State     supervise.State
+	Reason    string
+	Since     time.Time // of State
+	Platforms []supervise.Platform
+}
+
+func (h Health) equal(other Health) bool {
+	return h.State == other.State && h.Reason == other.Reason && h.Since.Equal(other.Since) && slices.Equal(h.Platforms, other.Platforms)
+}
+
+func newHealth(log *slog.Logger, changed func(Health)) *health {
 	h := &health{
-		log: log, first: make(chan struct{}), again: make(chan struct{}, 1),
+		log: log, changed: changed, first: make(chan struct{}), again: make(chan struct{}, 1),
 		list: map[string]supervise.Platform{}, now: supervise.Starting, since: time.Now().UTC(),
 	}
 	h.list[supervise.OwnPlatform] = supervise.Platform{Name: supervise.OwnPlatform, State: supervise.Starting, Since: h.since}
@@ -143,27 +157,33 @@ func (h *health) checkedNow(broken string) {
 	if broken != "" {
 		state = supervise.Degraded
 	}
-	h.report(supervise.OwnPlatform, state, broken)
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.set(supervise.OwnPlatform, state, broken)
 	h.broken = broken
-	if broken == "" && !h.checked {
-		h.checked = true
+	first := broken == "" && !h.checked
+	h.checked = h.checked || first
+	h.settle()
+	if first { // after those who look were told
 		close(h.first)
 	}
-	h.settle()
 }
 
 func (h *health) report(name string, state supervise.State, reason string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.set(name, state, reason)
+	h.settle()
+}
+
+// set notes the state of one platform; mu is held.
+func (h *health) set(name string, state supervise.State, reason string) {
 	p := h.list[name]
 	if p.Name == "" || p.State != state {
 		p.Since = time.Now().UTC()
 	}
 	p.Name, p.State, p.Reason = name, state, reason
 	h.list[name] = p
-	h.settle()
 }
 
 // is says whether platform name is in state.
@@ -182,7 +202,8 @@ func (h *health) drain(reason string) {
 	h.settle()
 }
 
-// settle derives the state from its parts; mu is held.
+// settle derives the state from its parts and tells of it, before anybody can
+// see it; mu is held.
 func (h *health) settle() {
 	state, reason := h.derive()
 	if state != h.now {
@@ -190,6 +211,11 @@ func (h *health) settle() {
 		h.say(state, reason)
 	}
 	h.now, h.reason = state, reason
+	now := Health{state, reason, h.since, h.sorted()}
+	if h.changed != nil && !now.equal(h.told) {
+		h.told = now
+		h.changed(now)
+	}
 }
 
 // say logs a change of state. The first readiness is app's to announce, with

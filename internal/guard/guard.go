@@ -103,14 +103,15 @@ func (g *Guard) Run(ctx context.Context) error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	g.last = time.Now()
+	g.look(ctx)
 	for {
-		g.look(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
 			g.noticeGap()
-		case a := <-g.answers:
+			g.look(ctx)
+		case a := <-g.answers: // no look: a fleet answers many times a tick
 			g.noticeGap()
 			g.hear(ctx, a)
 		}
@@ -133,7 +134,7 @@ func (g *Guard) noticeGap() {
 	g.o.Log.Info("the guard did not run for a while; what it saw before does not count", "gap", gap.Round(time.Second))
 }
 
-// look learns what runs, and asks who is due.
+// look learns what runs, and asks who is due. It reads a file for each slot.
 func (g *Guard) look(ctx context.Context) {
 	runs, err := g.o.Runs()
 	if err != nil && !g.failed {

@@ -3,6 +3,7 @@ package guard_test
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -276,10 +277,12 @@ func TestQuestionsAreSpread(t *testing.T) {
 		w := newWorld(supervise.Ready)
 		var mu sync.Mutex
 		asked := map[time.Time]int{}
+		listed := 0
 		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 		defer stop()
 		err := guard.New(guard.Options{
 			Runs: func() ([]guard.Run, error) {
+				listed++
 				runs := make([]guard.Run, 100)
 				for i := range runs {
 					runs[i] = w.run
@@ -298,10 +301,56 @@ func TestQuestionsAreSpread(t *testing.T) {
 		if err != nil || len(asked) < 50 {
 			t.Errorf("%v, asked at %d moments", err, len(asked))
 		}
+		if listed > 61 { // a list reads a file for each slot: answers must not cause one
+			t.Errorf("the slots were listed %d times in a minute", listed)
+		}
 		for at, n := range asked {
 			if n > 20 {
 				t.Errorf("%d asked at %s", n, at)
 			}
 		}
 	})
+}
+
+// Ten thousand looks at gateways that come and go leave nothing behind.
+func TestGuardDoesNotGrow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(supervise.Ready)
+		looks := 0
+		var sizes [2]uint64 // of the heap, early and late
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		err := guard.New(guard.Options{
+			Runs: func() ([]guard.Run, error) {
+				switch looks++; looks {
+				case 1000:
+					sizes[0] = liveHeap()
+				case 11_000:
+					sizes[1] = liveHeap()
+					stop()
+				}
+				runs := make([]guard.Run, 20)
+				for i := range runs {
+					runs[i] = w.run
+					runs[i].Process = proc.Process{PID: i + 1, Start: uint64(looks / (i + 2))} // each is another soon
+				}
+				return runs, nil
+			},
+			Ask: func(context.Context, string) (control.Status, error) {
+				return control.Status{State: supervise.Ready}, nil
+			},
+			Load: w.load, End: w.end, Log: slog.New(slog.DiscardHandler),
+		}).Run(ctx)
+		const slack = 64 << 10 // bytes; a watch that stays for each run would be megabytes
+		if err != nil || sizes[1] > sizes[0]+slack {
+			t.Errorf("%v, %d bytes live after 1,000 looks, %d after 11,000", err, sizes[0], sizes[1])
+		}
+	})
+}
+
+func liveHeap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

@@ -16,6 +16,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hermesgw/hermes/internal/smallfile"
 )
 
 // Process identifies one process of this pid namespace.
@@ -26,6 +28,8 @@ type Process struct {
 	Comm    string // at most 15 bytes, settable by the process itself
 	State   byte   // R, S, D, Z, T, …
 	Start   uint64 // clock ticks after boot: with PID it names the process for good
+
+	Resident int64 // resident set size, bytes
 }
 
 // fields of /proc/PID/stat after the parenthesised name, counted from 0 (proc(5)).
@@ -34,12 +38,16 @@ const (
 	fieldPPID    = 1
 	fieldSession = 3
 	fieldStart   = 19
+	fieldRSS     = 21 // pages
 )
+
+// maxStat is more than the fifty-two numbers of /proc/PID/stat can take.
+const maxStat = 2 << 10
 
 // Read describes pid. A process that is gone gives an error that wraps
 // os.ErrNotExist.
 func Read(pid int) (Process, error) {
-	b, err := os.ReadFile(path(pid, "stat"))
+	b, err := smallfile.Read(path(pid, "stat"), maxStat)
 	if err != nil {
 		if errors.Is(err, unix.ESRCH) { // it ended between open and read
 			err = os.ErrNotExist
@@ -57,14 +65,16 @@ func parseStat(pid int, b []byte) (Process, error) {
 		return Process{}, fmt.Errorf("cannot decode /proc/%d/stat: no process name in it", pid)
 	}
 	f := strings.Fields(string(b[end+1:]))
-	if len(f) <= fieldStart || len(f[fieldState]) != 1 {
+	if len(f) <= fieldRSS || len(f[fieldState]) != 1 {
 		return Process{}, fmt.Errorf("cannot decode /proc/%d/stat: %d fields after the name", pid, len(f))
 	}
 	p := Process{PID: pid, Comm: string(b[open+1 : end]), State: f[fieldState][0]}
-	var errs [3]error
+	var errs [4]error
 	p.PPID, errs[0] = strconv.Atoi(f[fieldPPID])
 	p.Session, errs[1] = strconv.Atoi(f[fieldSession])
 	p.Start, errs[2] = strconv.ParseUint(f[fieldStart], 10, 64)
+	p.Resident, errs[3] = strconv.ParseInt(f[fieldRSS], 10, 64)
+	p.Resident *= int64(os.Getpagesize())
 	if err := errors.Join(errs[:]...); err != nil {
 		return Process{}, fmt.Errorf("cannot decode /proc/%d/stat: %w", pid, err)
 	}
@@ -129,27 +139,14 @@ func (p Process) Args() []string {
 	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
 }
 
+// Runs says that p could go on when it was read: it was neither dead nor stopped
+// by a signal or a tracer.
+func (p Process) Runs() bool { return !strings.ContainsRune("ZXxTt", rune(p.State)) }
+
 // Alive says whether this very process still runs (a zombie does not).
 func (p Process) Alive() bool {
 	now, err := Read(p.PID)
 	return err == nil && now.Start == p.Start && now.State != 'Z'
-}
-
-// Resident returns the resident set size of pid in bytes (/proc/PID/statm).
-func Resident(pid int) (int64, error) {
-	b, err := os.ReadFile(path(pid, "statm"))
-	if err != nil {
-		return 0, fmt.Errorf("cannot read memory of %d: %w", pid, err)
-	}
-	f := strings.Fields(string(b))
-	if len(f) < 2 {
-		return 0, fmt.Errorf("cannot decode /proc/%d/statm", pid)
-	}
-	pages, err := strconv.ParseInt(f[1], 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("cannot decode /proc/%d/statm: %w", pid, err)
-	}
-	return pages * int64(os.Getpagesize()), nil
 }
 
 func path(pid int, file string) string {

@@ -145,8 +145,8 @@ func TestReadSelf(t *testing.T) {
 	if !slices.Equal(p.Args(), os.Args) {
 		t.Errorf("args %q, want %q", p.Args(), os.Args)
 	}
-	if rss, err := proc.Resident(os.Getpid()); err != nil || rss < 1<<20 || rss > 1<<36 {
-		t.Errorf("resident %d bytes: %v", rss, err)
+	if self, err := proc.Read(os.Getpid()); err != nil || self.Resident < 1<<20 || self.Resident > 1<<36 {
+		t.Errorf("resident %d bytes: %v", self.Resident, err)
 	}
 }
 

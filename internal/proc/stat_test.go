@@ -14,13 +14,13 @@ func stat(name string, ppid, session int, start uint64) []byte {
 	for len(f) < fieldStart {
 		f = append(f, "0")
 	}
-	return []byte("42 (" + name + ") " + strings.Join(append(f, fmt.Sprint(start), "9", "9"), " ") + "\n")
+	return []byte("42 (" + name + ") " + strings.Join(append(f, fmt.Sprint(start), "9", "3", "9"), " ") + "\n")
 }
 
 func TestParseStatNames(t *testing.T) {
 	for _, name := range []string{"sh", "a b", "a) S 1 2 3", ") (", "(", ")", "", "((", "a)b(c", "42 (x) Z 1", "\n", "tmux: server"} {
 		p, err := parseStat(42, stat(name, 3, 5, 77))
-		want := Process{PID: 42, PPID: 3, Session: 5, Comm: name, State: 'S', Start: 77}
+		want := Process{PID: 42, PPID: 3, Session: 5, Comm: name, State: 'S', Start: 77, Resident: 3 * int64(os.Getpagesize())}
 		if err != nil || p != want {
 			t.Errorf("a process called %q: %+v, %v; want %+v", name, p, err, want)
 		}
@@ -52,6 +52,7 @@ func FuzzParseStat(f *testing.F) {
 		}
 		// What was understood can be written and read again.
 		line := strings.Replace(string(stat(p.Comm, p.PPID, p.Session, p.Start)), ") S ", ") "+string(rune(p.State))+" ", 1)
+		p.Resident = 3 * int64(os.Getpagesize())
 		if p.State >= 0x80 || strings.ContainsAny(p.Comm, ")") || p.State == ' ' {
 			return
 		}

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hermesgw/hermes/internal/smallfile"
 )
 
 // What can be wrong with a service or a scan directory. Functions wrap these
@@ -158,6 +160,23 @@ func classify(dir string, err error) error {
 	return err
 }
 
+// Answers says whether somebody reads the commands for dir, as its supervisor
+// does all its life: the cheapest way to tell that it lives, for who looks at
+// hundreds. Anything that cannot be told is false.
+func Answers(dir string) bool {
+	path := filepath.Join(dir, "supervise", "control")
+	for {
+		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err == nil {
+			unix.Close(fd)
+			return true
+		}
+		if !errors.Is(err, unix.EINTR) { // ENXIO: nobody reads
+			return false
+		}
+	}
+}
+
 // Supervised says whether an s6-supervise watches dir, and its pid (0 if it
 // runs in a pid namespace that ours cannot see). It asks for the lock that the
 // supervisor holds all its life and leaves no trace; the status file, which
@@ -179,7 +198,7 @@ func Supervised(dir string) (bool, int, error) {
 // lock, and closing the file drops no lock of the supervisor, which is another
 // process.
 func lockHolder(path string) (held bool, pid int, err error) {
-	fd, err := openPlain(path)
+	fd, err := smallfile.Open(path)
 	if err != nil {
 		return false, 0, err
 	}

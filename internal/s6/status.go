@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/hermesgw/hermes/internal/smallfile"
 )
 
 // Status is what s6-supervise says about its service, as of its last change.
@@ -147,7 +146,7 @@ func appendTime(b []byte, t time.Time) []byte {
 // Errors: ErrNotService, ErrNotSupervised (no supervisor ever ran there),
 // ErrDenied.
 func ReadStatus(dir string) (Status, error) {
-	b, err := readSmall(filepath.Join(dir, "supervise", "status"), statusSizeGroup)
+	b, err := smallfile.Read(filepath.Join(dir, "supervise", "status"), statusSizeGroup)
 	if err != nil {
 		return Status{}, fmt.Errorf("cannot read the status of service %q: %w", dir, classify(dir, err))
 	}
@@ -156,43 +155,6 @@ func ReadStatus(dir string) (Status, error) {
 		return Status{}, fmt.Errorf("cannot read the status of service %q: %w", dir, err)
 	}
 	return s, nil
-}
-
-// readSmall reads a file of at most limit bytes, and one more to show that
-// there is more. It neither follows a link nor blocks on a FIFO put in the
-// file's place.
-func readSmall(path string, limit int64) ([]byte, error) {
-	fd, err := openPlain(path)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	b := make([]byte, limit+1)
-	for n := 0; ; {
-		got, err := unix.Read(fd, b[n:])
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return nil, &os.PathError{Op: "read", Path: path, Err: err}
-		case got == 0: // the end of the file, or b is full
-			return b[:n], nil
-		}
-		n += max(got, 0)
-	}
-}
-
-// openPlain opens what should be a regular file, by the system call alone:
-// package os would ask the poller first, which costs more than the reading.
-func openPlain(path string) (fd int, err error) {
-	for {
-		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		if err == nil {
-			return fd, nil
-		}
-		if !errors.Is(err, unix.EINTR) {
-			return -1, &os.PathError{Op: "open", Path: path, Err: err}
-		}
-	}
 }
 
 // Death is one death of run, as kept in supervise/death_tally.
@@ -231,7 +193,7 @@ func DecodeDeathTally(b []byte) ([]Death, error) {
 // supervisor keeps the last 100 (or max-death-tally) and forgets them when it
 // ends. Errors as of ReadStatus.
 func ReadDeaths(dir string) ([]Death, error) {
-	b, err := readSmall(filepath.Join(dir, "supervise", "death_tally"), maxDeaths*deathSize)
+	b, err := smallfile.Read(filepath.Join(dir, "supervise", "death_tally"), maxDeaths*deathSize)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the deaths of service %q: %w", dir, classify(dir, err))
 	}

@@ -132,6 +132,9 @@ func TestUnregisterFollowsNoLink(t *testing.T) {
 			t.Errorf("removed beyond a link: %v", err)
 		}
 	}
+	if s6.Answers(real) {
+		t.Error("somebody answers where no supervisor is left")
+	}
 	if alive, _, err := s6.Supervised(real); alive || err != nil {
 		t.Errorf("Supervised = %v, %v; want false", alive, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hermesgw/hermes/internal/control"
@@ -24,26 +25,53 @@ type Lister struct {
 	Live bool   // there is an s6 tree; without one only control sockets are asked
 }
 
-// readers is how many slots are looked up on disk at the same time: a file
-// that is read keeps a thread, and a hundred threads cost more than they save.
-const readers = 4
-
-// List implements supervise.Lister. Gateways are asked at the same time, so it
-// takes no longer than one deaf one.
+// List implements supervise.Lister. Gateways that have to be asked are asked at
+// the same time, so it takes no longer than one deaf one.
 func (l Lister) List(ctx context.Context, all bool) (supervise.Report, error) {
-	report := supervise.Report{Schema: supervise.SchemaVersion, Manager: l.manager()}
 	specs, err := l.specs(all)
 	if err != nil {
-		return report, err
+		return l.report(nil), err
 	}
-	report.Services = make([]supervise.Service, len(specs))
-	var wg sync.WaitGroup
-	files := make(chan struct{}, readers)
-	for i, spec := range specs {
-		wg.Go(func() { report.Services[i] = l.service(ctx, spec, files) })
+	return l.report(l.services(ctx, specs)), nil
+}
+
+// Gateway is List for the gateway of one profile, whatever others there are.
+func (l Lister) Gateway(ctx context.Context, profileName string) supervise.Report {
+	return l.report(l.services(ctx, []supervise.Spec{gatewaySpec(profileName)}))
+}
+
+func (l Lister) report(services []supervise.Service) supervise.Report {
+	return supervise.Report{Schema: supervise.SchemaVersion, Manager: l.manager(), Services: services}
+}
+
+// lookers is how many slots are looked up at the same time. Most of a look is
+// waiting for the storage driver, so two halve it; each one more keeps a thread and
+// takes longer.
+const lookers = 2
+
+// services looks at the disk, and meanwhile asks those of whom that does not tell
+// all.
+func (l Lister) services(ctx context.Context, specs []supervise.Spec) []supervise.Service {
+	seen := make([]observation, len(specs))
+	var next atomic.Int64
+	var looking, asking sync.WaitGroup
+	for range min(lookers, len(specs)) {
+		looking.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(specs); i = int(next.Add(1)) - 1 {
+				seen[i] = l.look(specs[i])
+				if specs[i].Kind == supervise.KindGateway && seen[i].gateway == nil {
+					asking.Go(func() { seen[i].gateway = ask(ctx, l.Dir, specs[i].Profile) })
+				}
+			}
+		})
 	}
-	wg.Wait()
-	return report, nil
+	looking.Wait()
+	asking.Wait()
+	services := make([]supervise.Service, len(specs))
+	for i, o := range seen {
+		services[i] = l.service(specs[i], o)
+	}
+	return services
 }
 
 func (l Lister) manager() string {
@@ -62,7 +90,7 @@ func (l Lister) specs(all bool) ([]supervise.Spec, error) {
 	}
 	var specs []supervise.Spec
 	for _, p := range profiles {
-		specs = append(specs, supervise.Spec{Name: supervise.GatewayName(p.Name), Kind: supervise.KindGateway, Profile: p.Name})
+		specs = append(specs, gatewaySpec(p.Name))
 	}
 	specs = append(specs, supervise.Spec{Name: supervise.DashboardName, Kind: supervise.KindDashboard})
 	specs, err = l.addRegistered(specs)
@@ -70,6 +98,10 @@ func (l Lister) specs(all bool) ([]supervise.Spec, error) {
 		return specs, err
 	}
 	return slices.DeleteFunc(specs, func(s supervise.Spec) bool { return s.Kind != supervise.KindGateway }), nil
+}
+
+func gatewaySpec(profileName string) supervise.Spec {
+	return supervise.Spec{Name: supervise.GatewayName(profileName), Kind: supervise.KindGateway, Profile: profileName}
 }
 
 func (l Lister) addRegistered(specs []supervise.Spec) ([]supervise.Spec, error) {
@@ -99,36 +131,38 @@ type observation struct {
 	status     s6.Status
 	record     record
 	gateway    *control.Status // nil when none answers
+	process    proc.Process    // of the gateway, if its note told of it
 }
 
-func (l Lister) observe(ctx context.Context, spec supervise.Spec, files chan struct{}) observation {
-	files <- struct{}{}
-	o := l.look(spec)
-	<-files
-	if spec.Kind == supervise.KindGateway {
-		o.gateway = ask(ctx, l.Dir, spec.Profile)
-	}
-	return o
-}
-
-// look reads what there is of the slot on disk.
+// look reads what there is of a slot on disk, and of its gateway. What the note
+// tells was so when it was read, so it is read last.
 func (l Lister) look(spec supervise.Spec) (o observation) {
-	if !l.Live {
-		return o
+	if l.Live {
+		dir := l.Dir.Scan().Dir(spec.Name)
+		var err error
+		o.status, err = s6.ReadStatus(dir)
+		o.registered = err == nil
+		if o.registered {
+			o.supervised = s6.Answers(dir)
+			o.record = readRecord(dir)
+		}
 	}
-	dir := l.Dir.Scan().Dir(spec.Name)
-	var err error
-	o.status, err = s6.ReadStatus(dir)
-	o.registered = err == nil
-	if o.registered {
-		o.supervised, _, _ = s6.Supervised(dir)
-		o.record = readRecord(dir)
+	if spec.Kind == supervise.KindGateway {
+		o.readNote(control.SocketPath(string(l.Dir), spec.Profile))
 	}
 	return o
 }
 
-func (l Lister) service(ctx context.Context, spec supervise.Spec, files chan struct{}) supervise.Service {
-	o := l.observe(ctx, spec, files)
+func (o *observation) readNote(socket string) {
+	n, p, err := control.ReadNote(socket)
+	if err != nil {
+		return // it has to be asked
+	}
+	o.gateway = &control.Status{PID: n.PID, State: n.State, Reason: n.Reason, Since: n.Since, Platforms: n.Platforms}
+	o.process = p
+}
+
+func (l Lister) service(spec supervise.Spec, o observation) supervise.Service {
 	s := supervise.Service{Name: spec.Name, Kind: spec.Kind, Platforms: []supervise.Platform{}}
 	if spec.Kind == supervise.KindGateway {
 		s.Profile = &spec.Profile
@@ -137,7 +171,7 @@ func (l Lister) service(ctx context.Context, spec supervise.Spec, files chan str
 	s.Want = o.want()
 	var since time.Time
 	s.State, s.Reason, since = o.state(spec)
-	if l.Dir.Stopping() && s.State == supervise.Down && o.status.PID != 0 {
+	if s.State == supervise.Down && o.status.PID != 0 && l.Dir.Stopping() {
 		s.State = supervise.Stopping
 	}
 	s.Since = utc(since)
@@ -216,8 +250,12 @@ func (o observation) addProcess(s *supervise.Service) {
 		return
 	}
 	s.PID = &pid
-	if rss, err := proc.Resident(pid); err == nil {
-		s.MemoryBytes = &rss
+	p, err := o.process, error(nil)
+	if p.PID != pid {
+		p, err = proc.Read(pid)
+	}
+	if err == nil {
+		s.MemoryBytes = &p.Resident
 	}
 }
 

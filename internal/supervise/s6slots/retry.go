@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -56,6 +58,7 @@ func (r *Retrier) Look(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	maps.DeleteFunc(r.calm, func(name string, _ fileID) bool { return !slices.Contains(names, name) })
 	var retried []string
 	var errs []error
 	for _, name := range names {

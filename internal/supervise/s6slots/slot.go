@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/hermesgw/hermes/internal/atomicfile"
+	"github.com/hermesgw/hermes/internal/smallfile"
 	"github.com/hermesgw/hermes/internal/supervise"
 )
 
@@ -155,11 +156,14 @@ type record struct {
 	LastExit          *supervise.Exit `json:"last_exit"`
 }
 
+// maxRecord is far above the few lines of a log that a record holds.
+const maxRecord = 64 << 10
+
 // readRecord returns the zero record where none can be read: losing it costs
 // a counter, never a start.
 func readRecord(dir string) record {
 	var r record
-	b, err := os.ReadFile(filepath.Join(dir, recordFile))
+	b, err := smallfile.Read(filepath.Join(dir, recordFile), maxRecord)
 	if err == nil && json.Unmarshal(b, &r) != nil {
 		r = record{}
 	}
