@@ -83,6 +83,8 @@ func problemOf(err error) problem {
 		return problem{status: http.StatusServiceUnavailable, kind: "server_error", code: "draining", message: err.Error(), retryAfter: retryWhenDraining}
 	case errors.Is(err, turn.ErrFull):
 		return problem{status: http.StatusServiceUnavailable, kind: "server_error", code: "overloaded", message: err.Error(), retryAfter: retryWhenDraining}
+	case errors.Is(err, errDiffers):
+		return problem{status: http.StatusBadGateway, kind: "server_error", code: "answer_differs", message: err.Error()}
 	case errors.Is(err, turn.ErrConflict):
 		return problem{status: http.StatusConflict, kind: "invalid_request_error", code: "idempotency_conflict", param: keyHeader, message: err.Error() + "; use another " + keyHeader}
 	default:
