@@ -33,6 +33,9 @@ func (p *gatewayProcess) engine(db *store.Store) (gateway.Options, error) {
 		return gateway.Options{}, err
 	}
 	limits, who, webhook := c.Limits(), c.Access(), c.Webhook()
+	if m.Retries == 0 { // which is the agent's word for its default
+		m.Retries = -1
+	}
 	return gateway.Options{
 		Profile: p.o.Profile.Name, Store: db, Services: p.o.Services, Log: p.o.Log,
 		Model: model, Fallback: fallback, TurnTimeout: m.Timeout, Retries: m.Retries, ContextTokens: m.ContextTokens,

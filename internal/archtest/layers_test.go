@@ -38,10 +38,15 @@ var layers = []struct {
 
 // apart are packages outside the product: they import nothing of it, and
 // nothing of it imports them.
-var apart = []string{"e2e", "mutation", "bench", "scripts/*", "internal/archtest", "internal/doctest", "internal/durable/dbosproof"}
+var apart = []string{"e2e", "e2e/modelserver", "mutation", "bench", "scripts/*", "internal/archtest", "internal/doctest", "internal/durable/dbosproof"}
+
+// surroundings are what packages apart may import all the same: they say what
+// a test needs and play the world around the product. They import nothing of
+// it, so what uses them still sees the product from outside only.
+var surroundings = []string{"internal/testenv", "internal/model/modelserver"}
 
 // testOnly may be imported by tests alone, but for its own kind.
-var testOnly = []string{"internal/testenv", "internal/s6/s6test", "internal/model/modeltest", "internal/platform/platformtest", "internal/turn/journaltest"}
+var testOnly = append([]string{"internal/s6/s6test", "internal/model/modeltest", "internal/platform/platformtest", "internal/turn/journaltest"}, surroundings...)
 
 // rank is the place of dir in layers, 0 at the top; -1 if it has none.
 func rank(dir string) int {
@@ -77,13 +82,29 @@ func TestPackagesImportTheirOwnLayerAndLowerOnesOnly(t *testing.T) {
 	}
 }
 
-// checkApart allows what makes a test's needs visible, and nothing else.
+// checkApart allows what a test's surroundings are made of, and nothing else.
 func checkApart(t *testing.T, src source) {
 	t.Helper()
 	for _, dir := range src.imports(t) {
-		if dir != "internal/testenv" {
+		if !slices.Contains(surroundings, dir) {
 			t.Errorf("%s imports %s; %s stands apart from the product", src.path, dir, src.dir)
 		}
+	}
+}
+
+func TestSurroundingsKnowNothingOfTheProduct(t *testing.T) {
+	found := 0
+	for _, src := range tree(t) {
+		if src.test || !slices.Contains(surroundings, src.dir) {
+			continue
+		}
+		found++
+		if list := src.imports(t); len(list) > 0 {
+			t.Errorf("%s imports %s", src.path, list)
+		}
+	}
+	if found < len(surroundings) {
+		t.Errorf("found %d files in %s", found, surroundings)
 	}
 }
 

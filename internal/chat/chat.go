@@ -84,6 +84,8 @@ const (
 	RateLimited Kind = "rate_limited" // too many requests; later
 	Unavailable Kind = "unavailable"  // not reachable or overloaded; may be retried
 	Cancelled   Kind = "cancelled"    // the caller's context ended
+	// TooLong is a request that does not fit the model's context; a shorter one may.
+	TooLong Kind = "context_too_long"
 )
 
 // Error is a failure of a model.

@@ -34,7 +34,7 @@ type running struct {
 
 func start(t testing.TB, change ...func(*gateway.Options)) *running {
 	t.Helper()
-	o := gateway.Options{Profile: "default", Host: "127.0.0.1", Model: offline.New(offline.Options{})}
+	o := gateway.Options{Profile: "default", Host: "127.0.0.1", Model: offline.New(offline.Options{}), Retries: -1}
 	for _, f := range change {
 		f(&o)
 	}

@@ -43,13 +43,29 @@ func (s *Store) Recent(ctx context.Context, session string, before int64, limit 
 	if err != nil {
 		return nil, fmt.Errorf("cannot read session %q: %w", session, err)
 	}
-	list, err := collect(rows, func(scan func(...any) error) (m agent.Stored, err error) {
-		return m, scan(&m.Seq, &m.Role, &m.Text)
-	})
+	list, err := collect(rows, scanStored)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read session %q: %w", session, err)
 	}
 	return list, nil
+}
+
+// Since implements agent.History.
+func (s *Store) Since(ctx context.Context, session string, after int64, limit int) ([]agent.Stored, error) {
+	rows, err := s.read.QueryContext(ctx, `SELECT seq, role, content FROM messages
+		WHERE session_id = ? AND seq > ? AND hidden = 0 ORDER BY seq LIMIT ?`, session, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read session %q: %w", session, err)
+	}
+	list, err := collect(rows, scanStored)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read session %q: %w", session, err)
+	}
+	return list, nil
+}
+
+func scanStored(scan func(...any) error) (m agent.Stored, err error) {
+	return m, scan(&m.Seq, &m.Role, &m.Text)
 }
 
 // Summary implements agent.History.

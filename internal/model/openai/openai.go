@@ -1,22 +1,23 @@
 // Package openai is a model behind any OpenAI-compatible HTTP API: OpenAI
 // itself, Ollama, llama.cpp, vLLM, another hermes. It uses the official client,
-// reads nothing from the environment, and keeps no conversation.
+// reads nothing from the environment, keeps no conversation and tries nothing
+// twice: it says what kind of failure it met, and its caller decides.
 //
 //	m, err := openai.New(openai.Options{BaseURL: "http://127.0.0.1:11434/v1", Model: "llama3.2"})
 package openai
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
 	api "github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
 	"github.com/openai/openai-go/v3/packages/param"
+	"github.com/openai/openai-go/v3/packages/ssestream"
 
 	"github.com/hermesgw/hermes/internal/chat"
 	"github.com/hermesgw/hermes/internal/secret"
@@ -28,13 +29,13 @@ const (
 	// DefaultModel is asked for when no name is set: small, and cheap to try.
 	DefaultModel = "gpt-4o-mini"
 
-	// maxRetries follows the client's own default: 429, 5xx and lost
-	// connections, before the first byte of an answer.
-	maxRetries = 2
-	// maxRetryDelay bounds the wait that a server may ask for between two
-	// tries; longer ones are the caller's to decide.
-	maxRetryDelay = 5 * time.Second
-	// maxReason bounds how much of a provider's message is passed on.
+	// defaultFirstByte leaves a machine without a GPU the time to read a long
+	// context before it says its first word.
+	defaultFirstByte = 5 * time.Minute
+	// defaultIdle is the longest pause inside an answer: servers send a comment
+	// or a token at least every half minute, so four of them were missed.
+	defaultIdle = 2 * time.Minute
+	// maxReason bounds how much of a provider's message is passed on, in bytes.
 	maxReason = 300
 )
 
@@ -48,32 +49,29 @@ type Options struct {
 	Model string
 	// Client makes the requests. Default http.DefaultClient.
 	Client *http.Client
+	// FirstByte is how long an answer may take to begin. Default 5 minutes.
+	FirstByte time.Duration
+	// Idle is how long nothing may come once it has begun. Default 2 minutes.
+	Idle time.Duration
 }
 
 // Model implements chat.Model.
 type Model struct {
 	name        string
 	baseURL     string
+	firstByte   time.Duration
+	idle        time.Duration
 	completions api.ChatCompletionService
 }
 
 // New returns the model; it does not connect.
 func New(o Options) (*Model, error) {
-	base, name := o.BaseURL, o.Model
-	if base == "" {
-		base = DefaultBaseURL
-	}
-	if name == "" {
-		name = DefaultModel
-	}
+	base, name := cmp.Or(o.BaseURL, DefaultBaseURL), cmp.Or(o.Model, DefaultModel)
 	if base == DefaultBaseURL && !o.APIKey.IsSet() {
 		return nil, errors.New("the model openai needs a key: set HERMES_MODEL_API_KEY, or HERMES_MODEL_BASE_URL to a server that needs none")
 	}
-	opts := []option.RequestOption{
-		option.WithBaseURL(base),
-		option.WithMaxRetries(maxRetries),
-		option.WithMaxRetryDelay(maxRetryDelay),
-	}
+	// The caller retries, and shows that it does.
+	opts := []option.RequestOption{option.WithBaseURL(base), option.WithMaxRetries(0)}
 	if o.APIKey.IsSet() {
 		opts = append(opts, option.WithAPIKey(o.APIKey.Reveal()))
 	}
@@ -82,13 +80,16 @@ func New(o Options) (*Model, error) {
 	}
 	// The service alone, not api.NewClient: that one would take keys and hosts
 	// from the environment, and those may be another profile's.
-	return &Model{name: name, baseURL: base, completions: api.NewChatCompletionService(opts...)}, nil
+	return &Model{
+		name: name, baseURL: base, completions: api.NewChatCompletionService(opts...),
+		firstByte: cmp.Or(o.FirstByte, defaultFirstByte), idle: cmp.Or(o.Idle, defaultIdle),
+	}, nil
 }
 
 // Name returns the name the provider knows the model by.
 func (m *Model) Name() string { return m.name }
 
-// Complete streams one answer. Retries happen only before its first byte.
+// Complete streams one answer; it asks once.
 func (m *Model) Complete(ctx context.Context, req chat.Request, emit func(string) error) (chat.Reply, error) {
 	if len(req.Messages) == 0 {
 		return chat.Reply{}, &chat.Error{Kind: chat.Invalid, Message: "there is no message to answer"}
@@ -96,8 +97,28 @@ func (m *Model) Complete(ctx context.Context, req chat.Request, emit func(string
 	if err := ctx.Err(); err != nil {
 		return chat.Reply{}, err
 	}
-	stream := m.completions.NewStreaming(ctx, m.params(req))
+	watched, w := watch(ctx, m.firstByte, m.idle)
+	defer w.stop()
+	stream := m.completions.NewStreaming(watched, m.params(req), option.WithMiddleware(w.response, refuse))
 	defer stream.Close()
+	reply, emitErr := read(stream, emit)
+	switch err := stream.Err(); {
+	case emitErr != nil:
+		return chat.Reply{}, emitErr
+	case ctx.Err() != nil && (err != nil || reply.Finish == ""):
+		return chat.Reply{}, ctx.Err()
+	case w.silent():
+		return chat.Reply{}, m.failure(chat.Unavailable, "failed: "+context.Cause(watched).Error(), 0, err)
+	case err != nil:
+		return chat.Reply{}, m.explain(err)
+	case reply.Finish == "": // the connection ended politely, the answer did not
+		return chat.Reply{}, m.failure(chat.Unavailable, "broke off in the middle of its answer", 0, nil)
+	}
+	return reply, nil
+}
+
+// read collects the stream until it ends or emit has enough.
+func read(stream *ssestream.Stream[api.ChatCompletionChunk], emit func(string) error) (chat.Reply, error) {
 	var text strings.Builder
 	var reply chat.Reply
 	for stream.Next() {
@@ -117,12 +138,6 @@ func (m *Model) Complete(ctx context.Context, req chat.Request, emit func(string
 				return chat.Reply{}, err
 			}
 		}
-	}
-	if err := stream.Err(); err != nil {
-		return chat.Reply{}, m.explain(ctx, err)
-	}
-	if reply.Finish == "" { // the connection ended politely, the answer did not
-		return chat.Reply{}, m.failure(chat.Unavailable, "broke off in the middle of its answer", 0, nil)
 	}
 	reply.Text = text.String()
 	return reply, nil
@@ -169,65 +184,4 @@ func finish(reason string) chat.Finish {
 	default:
 		return chat.FinishStop
 	}
-}
-
-// explain gives a failure its kind.
-func (m *Model) explain(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	var refused *api.Error
-	if !errors.As(err, &refused) {
-		return m.unreachable(err)
-	}
-	what := fmt.Sprintf("answered %d", refused.StatusCode)
-	if refused.Message != "" {
-		what += ": " + clip(refused.Message)
-	}
-	return m.failure(kind(refused.StatusCode), what, retryAfter(refused.Response), err)
-}
-
-// unreachable is for everything that is not an answer over HTTP: a refused or
-// lost connection, an error event inside the stream, an answer that is no JSON.
-func (m *Model) unreachable(err error) error {
-	return m.failure(chat.Unavailable, "failed: "+clip(err.Error()), 0, err)
-}
-
-func (m *Model) failure(k chat.Kind, what string, after time.Duration, err error) error {
-	return &chat.Error{Kind: k, Message: fmt.Sprintf("the model %q at %s %s", m.name, m.baseURL, what), RetryAfter: after, Err: err}
-}
-
-func kind(status int) chat.Kind {
-	switch {
-	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return chat.Auth
-	case status == http.StatusTooManyRequests:
-		return chat.RateLimited
-	case status == http.StatusRequestTimeout, status == http.StatusConflict, status >= http.StatusInternalServerError:
-		return chat.Unavailable
-	default:
-		return chat.Invalid
-	}
-}
-
-// retryAfter reads the seconds form of Retry-After; the date form is rare and
-// only a hint is lost.
-func retryAfter(resp *http.Response) time.Duration {
-	if resp == nil {
-		return 0
-	}
-	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
-	if err != nil || seconds < 0 {
-		return 0
-	}
-	return time.Duration(seconds) * time.Second
-}
-
-// clip makes one short line of what a provider said.
-func clip(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > maxReason {
-		s = strings.ToValidUTF8(s[:maxReason], "") + "…"
-	}
-	return s
 }
