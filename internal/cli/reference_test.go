@@ -132,13 +132,15 @@ func environmentPage() string {
 
 // withheldPart says what of the container's environment a slot does not get.
 func withheldPart() string {
-	var profiles, dashboard []string
+	var profiles, dashboard, guard []string
 	for _, s := range config.Settings() {
 		switch {
 		case s.PerProfile:
 			profiles = append(profiles, s.Names()...)
-		case s.Secret:
+		case s.Viewer == config.DashboardSlot:
 			dashboard = append(dashboard, s.Names()...)
+		case s.Viewer == config.GuardSlot:
+			guard = append(guard, s.Names()...)
 		}
 	}
 	return "\n## What a slot sees of it\n\n" +
@@ -148,6 +150,7 @@ func withheldPart() string {
 		"| " + code(profiles, ", ") + " | every slot but the gateway of the main program's profile |\n" +
 		"| names of no setting that end in " + code(config.CredentialEnds(), ", ") + ", also before `_FILE`, in any case | the same |\n" +
 		"| " + code(dashboard, ", ") + " | every slot but the dashboard |\n" +
+		"| " + code(guard, ", ") + " | every slot but the guard |\n" +
 		"| names that begin with `DBOS__` | every slot |\n\n" +
 		"The gateway reads its profile's `.env` by itself: what stands there is not put into its environment, so nothing that\n" +
 		"it starts inherits it. A slot's own entry adds `HERMES_HOME`, `HERMES_RUN_DIR`, the mark of the slot and, where the container\n" +
@@ -183,6 +186,9 @@ func accepts(s config.Setting) string {
 	case config.Enum:
 		return code(s.Values, ", ")
 	case config.URL:
+		if s.Secret {
+			return "an http or https URL, secret"
+		}
 		return "an http or https URL"
 	case config.Text:
 	}

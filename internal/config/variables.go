@@ -57,6 +57,9 @@ func (s Setting) fromSecretFile(vars variables, name string, e entry, both bool)
 	} else {
 		text, err = readSecret(e.text)
 	}
+	if err == nil {
+		text, err = s.check(text)
+	}
 	if err != nil {
 		return value{}, false, exitcode.With(exitcode.Config, fmt.Errorf("%s: %w%s", vars.place(variable, e), err, vars.fix))
 	}
