@@ -22,6 +22,9 @@ type Lister struct {
 	Dir  rundir.Dir
 	Home string // data directory: its profiles are listed also without a slot
 	Live bool   // there is an s6 tree; without one only control sockets are asked
+	// Heard, if set, knows what the gateway of a profile said last in the run
+	// with that pid, nil for nothing; then none is asked.
+	Heard func(profile string, pid int) *control.Status
 }
 
 // readers is how many slots are looked up on disk at the same time: a file
@@ -99,14 +102,19 @@ type observation struct {
 	status     s6.Status
 	record     record
 	gateway    *control.Status // nil when none answers
+	asked      bool            // now, over the control socket
 }
 
 func (l Lister) observe(ctx context.Context, spec supervise.Spec, files chan struct{}) observation {
 	files <- struct{}{}
 	o := l.look(spec)
 	<-files
-	if spec.Kind == supervise.KindGateway {
-		o.gateway = ask(ctx, l.Dir, spec.Profile)
+	switch {
+	case spec.Kind != supervise.KindGateway:
+	case l.Heard != nil:
+		o.gateway = l.Heard(spec.Profile, o.status.PID)
+	default:
+		o.gateway, o.asked = ask(ctx, l.Dir, spec.Profile), true
 	}
 	return o
 }
@@ -173,7 +181,7 @@ func (o observation) state(spec supervise.Spec) (supervise.State, string, time.T
 		return supervise.Starting, "its supervisor died and is being started again", st.Since
 	case o.gateway != nil:
 		return o.gateway.State, o.gateway.Reason, o.gateway.Since
-	case st.Serving() && spec.Kind == supervise.KindGateway:
+	case st.Serving() && o.asked:
 		return supervise.Degraded, "its control socket does not answer", st.ReadySince
 	case st.Serving() || spec.Kind == supervise.KindService:
 		return supervise.Ready, "", since(st)
