@@ -218,21 +218,20 @@ func statesPage() string {
 		"The last two columns say what a health check thinks of a service in that state.\n\n" +
 		"| state | meaning | `hermes healthcheck` | `hermes healthcheck --ready` |\n|---|---|---|---|\n")
 	for _, e := range supervise.States() {
-		ready := wellIn(e.State, true)
-		if e.State == supervise.Degraded && wellIn(e.State, true, supervise.Platform{Name: supervise.OwnPlatform, State: e.State}) == "not well" {
-			ready += "; not while `http` fails"
-		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", e.State, e.Meaning, wellIn(e.State, false), ready)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", e.State, e.Meaning, wellIn(e.State, false), wellIn(e.State, true))
 	}
-	return b.String()
+	return b.String() +
+		"\n`hermes healthcheck` speaks for the container, which holds more than one service, so a gateway that is `degraded` does\n" +
+		"not take the others out with it, whatever fails. [`/readyz`](http-api.md) speaks for one gateway, and is 503 while that would\n" +
+		"not answer a message: also when it is `degraded` because its own `http` fails.\n"
 }
 
 // wellIn asks the health check itself about a wanted service in state.
-func wellIn(state supervise.State, ready bool, platforms ...supervise.Platform) string {
+func wellIn(state supervise.State, ready bool) string {
 	at := func(age time.Duration) bool {
 		now := time.Now()
 		since := now.Add(-age)
-		report := supervise.Report{Services: []supervise.Service{{Name: "x", State: state, Want: supervise.WantUp, Since: &since, Platforms: platforms}}}
+		report := supervise.Report{Services: []supervise.Service{{Name: "x", State: state, Want: supervise.WantUp, Since: &since}}}
 		return len(s6slots.Culprits(report, ready, startingPatience, now)) == 0
 	}
 	if state == supervise.Disabled || state == supervise.Down {

@@ -272,21 +272,10 @@ func counts(s supervise.Service) bool {
 	return s.Want == supervise.WantUp || s.PID != nil && s.State != supervise.Stopping
 }
 
-// serves tells a gateway that a platform fails from one whose own look at its
-// port or its database does, which lists it under its own platform: that one
-// answers nobody, and its /readyz says so too.
-func serves(s supervise.Service) bool {
-	return !slices.ContainsFunc(s.Platforms, func(p supervise.Platform) bool {
-		return p.Name == supervise.OwnPlatform && p.State != supervise.Ready
-	})
-}
-
 func well(s supervise.Service, ready bool, patience time.Duration, now time.Time) bool {
 	switch s.State {
-	case supervise.Ready:
+	case supervise.Ready, supervise.Degraded:
 		return true
-	case supervise.Degraded:
-		return !ready || serves(s)
 	case supervise.Standby, supervise.Draining, supervise.Stopping:
 		return !ready
 	case supervise.Starting:

@@ -297,7 +297,7 @@ func TestCulprits(t *testing.T) {
 		"ready":             {supervise.Service{Want: supervise.WantUp, State: supervise.Ready}, true, true},
 		"degraded":          {supervise.Service{Want: supervise.WantUp, State: supervise.Degraded}, true, true},
 		"platform fails":    {degradedBy("telegram"), true, true},
-		"serves nobody":     {degradedBy("http"), true, false}, // its /readyz says 503
+		"serves nobody":     {degradedBy("http"), true, true}, // only its own /readyz says 503
 		"standby":           {supervise.Service{Want: supervise.WantUp, State: supervise.Standby}, true, false},
 		"draining":          {supervise.Service{Want: supervise.WantUp, State: supervise.Draining}, true, false},
 		"starting":          {supervise.Service{Want: supervise.WantUp, State: supervise.Starting, Since: &recently}, true, false},
