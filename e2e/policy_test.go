@@ -60,7 +60,7 @@ func TestOutOfMemoryKillIsNamed(t *testing.T) {
 	c.exec("sh", "-c", "head -c 400m /dev/zero | tail") // ends by KILL, if at all
 	until(t, "the gateway is another one", func() error { return c.back(victim, argv) })
 	row := c.waitState("gateway-default", "ready")
-	if row.LastExit == nil || row.LastExit.Reason != "killed by the kernel: out of memory" || row.Restarts < 1 {
+	if row.LastExit == nil || row.LastExit.Reason != "killed by signal KILL while the container was out of memory" || row.Restarts < 1 {
 		t.Errorf("its row is %s", row)
 	}
 }

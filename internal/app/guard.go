@@ -54,21 +54,24 @@ func RunGuard(ctx context.Context, o GuardOptions) error {
 	}
 	runs := s6slots.NewRuns(dir)
 	var turn sync.Mutex
+	ears := &ears{said: map[string]saying{}}
 	g := guard.New(guard.Options{
 		Runs: runs.List,
 		Ask: func(ctx context.Context, profile string) (control.Status, error) {
 			return control.DialInTurn(control.SocketPath(string(dir), profile), &turn).Status(ctx)
 		},
-		Load: proc.ReadLoad, End: shooter.End, Log: o.Log,
+		Heard: ears.hear,
+		Load:  proc.ReadLoad, End: shooter.End, Log: o.Log,
 	})
-	var reconciling sync.WaitGroup
-	defer reconciling.Wait()
+	var beside sync.WaitGroup
+	defer beside.Wait()
 	if o.Reconcile {
 		r := guard.Reconciler{Home: home, Leave: o.Leave, Fleet: fleet{o.Supervision, m}, Log: o.Log}
-		reconciling.Go(func() { _ = r.Run(ctx) }) // it ends with ctx alone
+		beside.Go(func() { _ = r.Run(ctx) }) // it ends with ctx alone
 	}
-	reconciling.Go(func() { retryChanged(ctx, s6slots.NewRetrier(m), o.Log) })
-	debug.FreeOSMemory() // what the start left
+	beside.Go(func() { retryChanged(ctx, s6slots.NewRetrier(m), o.Log) })
+	beside.Go(func() { _ = newNotifier(o.Supervision, ears, o.Log).Run(ctx) }) // it ends with ctx alone
+	debug.FreeOSMemory()                                                       // what the start left
 	o.Ready()
 	return g.Run(ctx)
 }

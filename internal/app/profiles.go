@@ -194,11 +194,19 @@ func (s *Supervision) RenameProfile(ctx context.Context, by, from, to string) (r
 	return renamed, s.resumeAs(ctx, by, q, renamed)
 }
 
-// moveProfile moves the home, and with it the word that it is in use.
+// moveProfile moves the home, and with it the logs and the word that it is in
+// use. The logs come first: once the home has its new name, the guard may give it
+// a slot, whose logger makes a directory of that name. The logger of the old slot
+// has its files open and nothing to say any more; logs that cannot move stay
+// readable under the old name.
 func (s *Supervision) moveProfile(p profile.Profile, to string) (profile.Profile, error) {
 	inUse, _ := profile.InUse(s.Home) // broken: then it names nobody
+	moved := os.Rename(s.logDir(p.Name), s.logDir(to)) == nil
 	renamed, err := profile.Rename(s.Home, p, to)
-	if err == nil && inUse == p.Name {
+	switch {
+	case err != nil && moved:
+		_ = os.Rename(s.logDir(to), s.logDir(p.Name))
+	case err == nil && inUse == p.Name:
 		_ = profile.Use(s.Home, to) // else the next command says that the profile in use is gone
 	}
 	return renamed, err
@@ -206,9 +214,6 @@ func (s *Supervision) moveProfile(p profile.Profile, to string) (profile.Profile
 
 // resumeAs gives a renamed profile its slot, started if the old one was up.
 func (s *Supervision) resumeAs(ctx context.Context, by string, q quiet, p profile.Profile) error {
-	// The logger of the old slot is gone by now; logs that cannot move stay
-	// readable under the old name.
-	_ = s.OnVolume(func() error { return os.Rename(s.logDir(q.profile.Name), s.logDir(p.Name)) })
 	err := s.register(ctx, by, p)
 	if err == nil && q.wasUp {
 		err = q.slots.Start(ctx, supervise.GatewayName(p.Name), true)

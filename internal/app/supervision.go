@@ -260,6 +260,11 @@ func (s *Supervision) owns(m *s6slots.Manager, p profile.Profile) bool {
 func (s *Supervision) StopGateway(ctx context.Context, m *s6slots.Manager, p profile.Profile, wait bool) error {
 	name := supervise.GatewayName(p.Name)
 	if !m.Registered(name) {
+		spec, err := s.GatewaySpec(p, nil, false)
+		if err != nil {
+			return err
+		}
+		m.Asked(spec, "stop", "")
 		return s.note(p, supervise.WantDown, m)
 	}
 	return s.noting(m, p, supervise.WantDown).Stop(ctx, name, wait)

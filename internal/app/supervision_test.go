@@ -9,11 +9,13 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/hermesgw/hermes/internal/app"
+	"github.com/hermesgw/hermes/internal/audit"
 	"github.com/hermesgw/hermes/internal/control"
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/intent"
@@ -182,6 +184,9 @@ func TestStartStopRestartGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	tr.wantIntent(p, supervise.WantDown, "cli")
+	if log, err := os.ReadFile(filepath.Join(tr.Home, audit.FileName)); err != nil || !strings.Contains(string(log), "slot=gateway-default ask=stop by=cli ") {
+		t.Errorf("a stop of what has no slot left no line in the audit log: %s %v", log, err)
+	}
 	if err := tr.StartGateway(ctx, m, p, []string{"-v"}, true); err != nil {
 		t.Fatal(err)
 	}
@@ -204,6 +209,45 @@ func TestStartStopRestartGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	tr.wantIntent(tr.profile("work"), supervise.WantUp, "cli")
+}
+
+// A guard that gave the new name its slot before the rename was through left the
+// logs under the old name.
+func TestRenameMovesTheLogsBeforeTheGuardComes(t *testing.T) {
+	tr := newTree(t, rundir.Mark{Profile: "default"})
+	m, p, ctx := tr.manager("cli"), tr.profile("work"), limited(t)
+	if err := tr.StartGateway(ctx, m, p, nil, true); err != nil {
+		t.Fatal(err)
+	}
+	logs := filepath.Join(tr.Home, "logs", "gateways")
+	if err := os.WriteFile(filepath.Join(logs, "work", "@old.s"), []byte("before"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var guard sync.WaitGroup
+	guard.Go(func() {
+		home := filepath.Join(tr.Home, "profiles", "office")
+		for _, err := os.Lstat(home); err != nil && ctx.Err() == nil; _, err = os.Lstat(home) {
+			time.Sleep(time.Millisecond)
+		}
+		// What the logger of the new slot does first.
+		err := os.MkdirAll(filepath.Join(logs, "office"), 0o755)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(logs, "office", "lock"), nil, 0o644)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := tr.RenameProfile(ctx, "cli", "work", "office"); err != nil {
+		t.Error(err)
+	}
+	guard.Wait()
+	if text, err := os.ReadFile(filepath.Join(logs, "office", "@old.s")); string(text) != "before" {
+		t.Errorf("the old log under the new name: %q %v", text, err)
+	}
+	if _, err := os.Lstat(filepath.Join(logs, "work")); err == nil {
+		t.Error("there are logs under the old name")
+	}
 }
 
 // The container's credentials and ports belong to one profile's slot.

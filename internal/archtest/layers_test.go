@@ -23,7 +23,7 @@ var layers = []struct {
 	}},
 	{"engines", []string{
 		"internal/gateway", "internal/turn", "internal/turn/journaltest", "internal/session", "internal/agent", "internal/outbox", "internal/inbound",
-		"internal/schedule", "internal/dashboard", "internal/boot", "internal/guard", "internal/doctor",
+		"internal/schedule", "internal/dashboard", "internal/boot", "internal/guard", "internal/doctor", "internal/notify",
 	}},
 	{"vocabulary", []string{
 		"internal/chat", "internal/supervise", "internal/profile", "internal/intent", "internal/meter", "internal/config",

@@ -9,9 +9,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hermesgw/hermes/internal/exitcode"
+	"github.com/hermesgw/hermes/internal/supervise"
 )
 
 // The directories of s6-overlay's users.
@@ -94,7 +96,8 @@ func (b *booter) runInitHooks(ctx context.Context) error {
 }
 
 // userServiceNames lists the service directories of /etc/services.d that have
-// a run file, sorted.
+// a run file, sorted. One that is called like a service of ours is left out, and
+// named; one that begins with a dot is none, as s6-svscan has it.
 func (b *booter) userServiceNames() []string {
 	entries, err := os.ReadDir(b.path(userServices))
 	if err != nil {
@@ -102,7 +105,13 @@ func (b *booter) userServiceNames() []string {
 	}
 	var names []string
 	for _, e := range entries {
-		if _, err := os.Stat(b.path(userServices, e.Name(), "run")); err == nil {
+		_, err := os.Stat(b.path(userServices, e.Name(), "run"))
+		switch {
+		case err != nil || strings.HasPrefix(e.Name(), "."):
+		case supervise.Reserved(e.Name()):
+			b.say("hermes: /%s/%s is not started: guard, dashboard and gateway-… are names of hermes' own services; give the directory another name",
+				userServices, e.Name())
+		default:
 			names = append(names, e.Name())
 		}
 	}

@@ -444,14 +444,30 @@ func TestExistingHomeIsTakenOverOnce(t *testing.T) {
 }
 
 func TestUserServiceNames(t *testing.T) {
-	b, _ := newBooter(t)
+	b, said := newBooter(t)
 	if names := b.userServiceNames(); names != nil {
 		t.Errorf("without a directory: %q", names)
 	}
 	write(t, b.path(userServices, "web", "run"), "", 0o755)
 	write(t, b.path(userServices, "empty", "finish"), "", 0o755)
 	write(t, b.path(userServices, "file"), "", 0o755)
-	if names := b.userServiceNames(); !slices.Equal(names, []string{"web"}) {
+	if names := b.userServiceNames(); !slices.Equal(names, []string{"web"}) || said.Len() != 0 {
+		t.Errorf("%q, said %q", names, said)
+	}
+	// A service called like one of ours kept the container from starting.
+	taken := []string{"guard", "dashboard", "gateway-default", "gateway-later"}
+	for _, name := range append(taken, ".s6-svscan", "gateways") {
+		write(t, b.path(userServices, name, "run"), "", 0o755)
+	}
+	if names := b.userServiceNames(); !slices.Equal(names, []string{"gateways", "web"}) {
 		t.Errorf("%q", names)
+	}
+	for _, name := range taken {
+		if strings.Count(said.String(), "/etc/services.d/"+name+" is not started: ") != 1 {
+			t.Errorf("%s is not named once:\n%s", name, said)
+		}
+	}
+	if strings.Count(said.String(), "\n") != len(taken) {
+		t.Errorf("said\n%s", said)
 	}
 }

@@ -137,13 +137,15 @@ func environmentPage() string {
 
 // withheldPart says what of the container's environment a slot does not get.
 func withheldPart() string {
-	var profiles, dashboard []string
+	var profiles, dashboard, guard []string
 	for _, s := range config.Settings() {
 		switch {
 		case s.PerProfile:
 			profiles = append(profiles, s.Names()...)
-		case s.Secret:
+		case s.Viewer == config.DashboardSlot:
 			dashboard = append(dashboard, s.Names()...)
+		case s.Viewer == config.GuardSlot:
+			guard = append(guard, s.Names()...)
 		}
 	}
 	return "\n## What a slot sees of it\n\n" +
@@ -153,6 +155,7 @@ func withheldPart() string {
 		"| " + code(profiles, ", ") + " | every slot but the gateway of the main program's profile |\n" +
 		"| names of no setting that end in " + code(config.CredentialEnds(), ", ") + ", also before `_FILE`, in any case | the same |\n" +
 		"| " + code(dashboard, ", ") + " | every slot but the dashboard |\n" +
+		"| " + code(guard, ", ") + " | every slot but the guard |\n" +
 		"| names that begin with `DBOS__` | every slot |\n\n" +
 		"The gateway reads its profile's `.env` by itself: what stands there is not put into its environment, so nothing that\n" +
 		"it starts inherits it. A slot's own entry adds `HERMES_HOME`, `HERMES_RUN_DIR`, the mark of the slot and, where the container\n" +
@@ -190,6 +193,9 @@ func accepts(s config.Setting) string {
 	case config.Enum:
 		return code(s.Values, ", ")
 	case config.URL:
+		if s.Secret {
+			return "an http or https URL, secret"
+		}
 		return "an http or https URL"
 	case config.List:
 		return "a list; each item " + s.Shape
@@ -305,21 +311,20 @@ func statesPage() string {
 		"The last two columns say what a health check thinks of a service in that state.\n\n" +
 		"| state | meaning | `hermes healthcheck` | `hermes healthcheck --ready` |\n|---|---|---|---|\n")
 	for _, e := range supervise.States() {
-		ready := wellIn(e.State, true)
-		if e.State == supervise.Degraded && wellIn(e.State, true, supervise.Platform{Name: supervise.OwnPlatform, State: e.State}) == "not well" {
-			ready += "; not while `http` fails"
-		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", e.State, e.Meaning, wellIn(e.State, false), ready)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", e.State, e.Meaning, wellIn(e.State, false), wellIn(e.State, true))
 	}
-	return b.String()
+	return b.String() +
+		"\n`hermes healthcheck` speaks for the container, which holds more than one service, so a gateway that is `degraded` does\n" +
+		"not take the others out with it, whatever fails. [`/readyz`](http-api.md) speaks for one gateway, and is 503 while that would\n" +
+		"not answer a message: also when it is `degraded` because its own `http` fails.\n"
 }
 
 // wellIn asks the health check itself about a wanted service in state.
-func wellIn(state supervise.State, ready bool, platforms ...supervise.Platform) string {
+func wellIn(state supervise.State, ready bool) string {
 	at := func(age time.Duration) bool {
 		now := time.Now()
 		since := now.Add(-age)
-		report := supervise.Report{Services: []supervise.Service{{Name: "x", State: state, Want: supervise.WantUp, Since: &since, Platforms: platforms}}}
+		report := supervise.Report{Services: []supervise.Service{{Name: "x", State: state, Want: supervise.WantUp, Since: &since}}}
 		return len(s6slots.Culprits(report, ready, startingPatience, now)) == 0
 	}
 	if state == supervise.Disabled || state == supervise.Down {

@@ -211,9 +211,9 @@ func newHealthcheck(o *options) *cobra.Command {
 		Use: "healthcheck", Short: "Exit 0 if every wanted service is well, else name the culprits",
 		Long: `Exit 0 if every wanted service is well. Plain (liveness, the image's
 HEALTHCHECK): ready, degraded, standby, draining, stopping, or starting for less
-than 60 s. With --ready (readiness): only ready and degraded count, and degraded
-not while the gateway's own port or database fails, as its /readyz has it. Else
-exit 1 and one line per culprit.`,
+than 60 s. With --ready (readiness): only ready and degraded count. Else exit 1
+and one line per culprit. It speaks for the container; whether one gateway would
+answer a message now, its own /readyz says.`,
 		Example: "  hermes healthcheck\n  hermes healthcheck --ready\n  hermes healthcheck -o json",
 		Args:    exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -286,7 +286,7 @@ func TestEverySecretHasAFileForm(t *testing.T) {
 			continue
 		}
 		found++
-		dir := home(t, map[string]string{"key": "from-file\n"})
+		dir := home(t, map[string]string{"key": "https://from-file\n"})
 		c := load(t, config.Options{Home: dir, Part: true, Lookup: environment(map[string]string{s.Env + "_FILE": filepath.Join(dir, "key")})})
 		if _, source := c.Value(s.Name()); source.Where != s.Env+"_FILE" {
 			t.Errorf("%s came from %+v", s.Env, source)
@@ -294,6 +294,28 @@ func TestEverySecretHasAFileForm(t *testing.T) {
 	}
 	if found < 3 {
 		t.Errorf("only %d secrets in the table", found)
+	}
+}
+
+// A webhook's URL is a secret, so what is wrong with it is said without it,
+// wherever it stands.
+func TestSecretURLIsNeverRepeated(t *testing.T) {
+	const url = "hooks.example/sesame"
+	dir := home(t, map[string]string{"key": url})
+	for name, o := range map[string]config.Options{
+		"environment": {Lookup: environment(map[string]string{"HERMES_NOTIFY_WEBHOOK_URL": url})},
+		"file":        {Lookup: environment(map[string]string{"HERMES_NOTIFY_WEBHOOK_URL_FILE": filepath.Join(dir, "key")})},
+		".env":        {Home: home(t, map[string]string{".env": "HERMES_NOTIFY_WEBHOOK_URL=" + url})},
+		"config.yaml": {Home: home(t, map[string]string{"config.yaml": "notify:\n  webhook_url: " + url + "\n"})},
+	} {
+		_, err := config.Load(o)
+		if err == nil || strings.Contains(err.Error(), "sesame") || !strings.Contains(err.Error(), "expected an http or https URL") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	c := load(t, config.Options{Lookup: environment(map[string]string{"HERMES_NOTIFY_WEBHOOK_URL": "https://user:sesame@hooks.example/sesame"})})
+	if all := fmt.Sprintf("%v %+v %#v", c.Notify(), c.Notify(), c.Notify()); strings.Contains(all, "sesame") || !strings.HasSuffix(c.Notify().URL.Reveal(), "@hooks.example/sesame") {
+		t.Errorf("printed: %s", all)
 	}
 }
 
@@ -448,6 +470,9 @@ func TestTable(t *testing.T) {
 		}
 		if s.Doc == "" || !strings.HasSuffix(s.Doc, ".") || s.Env == "" {
 			t.Errorf("%s lacks a sentence or a variable", s.Name())
+		}
+		if s.Secret && s.PerProfile == (s.Viewer != "") {
+			t.Errorf("%s is a secret of nobody, or of two: nothing withholds it", s.Name())
 		}
 		if s.Secret && s.Default != "" || s.Kind == config.Enum && !slices.Contains(s.Values, s.Default) && (s.Default != "" || s.DefaultDoc == "") {
 			t.Errorf("%s has a default that cannot be", s.Name())

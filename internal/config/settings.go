@@ -49,7 +49,9 @@ type Setting struct {
 	// PerProfile marks what belongs to one profile (credentials, ports, model)
 	// and must never reach the slot of another: see StripForeign.
 	PerProfile bool
-	Doc        string // one sentence for the reference page
+	// Viewer is who alone may see a secret that belongs to no profile.
+	Viewer Viewer
+	Doc    string // one sentence for the reference page
 }
 
 // Name is the key, or the variable of a setting without one.
@@ -87,7 +89,9 @@ func (s Setting) strict() bool { return s.Kind == Bool && s.Default == yes }
 
 // Global says whether a setting belongs to the container: it counts in the home
 // of the default profile only.
-func (s Setting) Global() bool { return strings.HasPrefix(s.Key, "dashboard.") }
+func (s Setting) Global() bool {
+	return strings.HasPrefix(s.Key, "dashboard.") || strings.HasPrefix(s.Key, "notify.")
+}
 
 // Find returns the setting with this key, or with this name if it has no key.
 func Find(name string) (Setting, bool) {
@@ -101,7 +105,7 @@ func Find(name string) (Setting, bool) {
 
 // Settings returns the whole table in the order of the reference page.
 func Settings() []Setting {
-	return slices.Concat(containerSettings(), dashboardSettings(), logSettings(), apiSettings(), modelSettings(), fallbackSettings(),
+	return slices.Concat(containerSettings(), dashboardSettings(), logSettings(), notifySettings(), apiSettings(), modelSettings(), fallbackSettings(),
 		chatSettings(), accessSettings(), limitSettings(), retentionSettings(), ircSettings(), webhookSettings())
 }
 
@@ -127,7 +131,7 @@ func dashboardSettings() []Setting {
 		{Key: "dashboard.host", Env: "HERMES_DASHBOARD_HOST", Kind: Text, Default: "127.0.0.1", Doc: "Address the dashboard listens on; beyond loopback it needs both credentials."},
 		{Key: "dashboard.port", Env: "HERMES_DASHBOARD_PORT", Kind: Port, Default: "9119", Doc: "Port the dashboard listens on."},
 		{Key: "dashboard.username", Env: "HERMES_DASHBOARD_USERNAME", Kind: Text, Doc: "User name of the dashboard's login."},
-		{Key: "dashboard.password", Env: "HERMES_DASHBOARD_PASSWORD", Kind: Text, Secret: true, Doc: "Password of the dashboard's login."},
+		{Key: "dashboard.password", Env: "HERMES_DASHBOARD_PASSWORD", Kind: Text, Secret: true, Viewer: DashboardSlot, Doc: "Password of the dashboard's login."},
 	}
 }
 
@@ -135,6 +139,15 @@ func logSettings() []Setting {
 	return []Setting{
 		{Key: "log.format", Env: "HERMES_LOG_FORMAT", Kind: Enum, Values: []string{"text", "json"}, Default: "text", Doc: "How log lines look."},
 		{Key: "log.level", Env: "HERMES_LOG_LEVEL", Kind: Enum, Values: []string{"debug", "info", "warn", "error"}, Default: "info", Doc: "The least level that is logged."},
+	}
+}
+
+// notifySettings are the guard's. The URL is a secret: with most services it
+// holds the token.
+func notifySettings() []Setting {
+	return []Setting{
+		{Key: "notify.webhook_url", Env: "HERMES_NOTIFY_WEBHOOK_URL", Kind: URL, Secret: true, Viewer: GuardSlot, DefaultDoc: "nobody is told", Doc: "Where the guard posts what becomes of the services."},
+		{Key: "notify.webhook_secret", Env: "HERMES_NOTIFY_WEBHOOK_SECRET", Kind: Text, Secret: true, Viewer: GuardSlot, DefaultDoc: "the messages are not signed", Doc: "Key of the messages' signature, the header `X-Hermes-Signature`."},
 	}
 }
 

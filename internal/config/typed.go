@@ -87,6 +87,18 @@ func (c *Config) Dashboard() Dashboard {
 	}
 }
 
+// Notify is where an operator hears what becomes of the services.
+type Notify struct {
+	URL    secret.String // of a webhook; not set: nobody is told
+	Secret secret.String // signs the messages; not set: they are not signed
+}
+
+// Notify returns the settings below notify. They are global: load them from
+// the home of the default profile.
+func (c *Config) Notify() Notify {
+	return Notify{URL: c.secret("notify.webhook_url"), Secret: c.secret("notify.webhook_secret")}
+}
+
 // Log is how and how much is logged.
 type Log struct {
 	Format string // text, json

@@ -29,6 +29,7 @@ type Withheld struct {
 // Why a name is withheld.
 const (
 	reasonDashboard = "it is the dashboard's login"
+	reasonGuard     = "it is the guard's, which tells the operator"
 	reasonProfile   = "it belongs to the profile of the main program"
 	reasonLooks     = "it is called like a credential, which belongs to the profile of the main program"
 	reasonEngine    = "it would set up the durable engine behind hermes' back"
@@ -72,8 +73,10 @@ func (s Setting) reason(viewer Viewer) string {
 	switch {
 	case s.PerProfile && viewer != OwningGateway:
 		return reasonProfile
-	case s.Secret && !s.PerProfile && viewer != DashboardSlot:
+	case s.Viewer == DashboardSlot && viewer != DashboardSlot:
 		return reasonDashboard
+	case s.Viewer == GuardSlot && viewer != GuardSlot:
+		return reasonGuard
 	}
 	return ""
 }

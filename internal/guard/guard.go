@@ -56,13 +56,16 @@ type Run struct {
 	StopTimeout time.Duration // of the slot: what a drain may take
 }
 
-// Options says what a guard looks through. All are required.
+// Options says what a guard looks through. All but Heard are required.
 type Options struct {
 	// Runs lists the gateways that run and ought to: neither those that pause
 	// or are parked, nor those that were told to stop. It must not block.
 	Runs func() ([]Run, error)
 	// Ask asks the gateway of a profile for its status, until ctx ends.
 	Ask func(ctx context.Context, profile string) (control.Status, error)
+	// Heard, if set, is told what a run said of itself, one call at a time; it
+	// must not block.
+	Heard func(r Run, s control.Status)
 	// Load tells what a process had of the machine.
 	Load func(pid int) (proc.Load, error)
 	// End ends a run, whose fault is reason, and returns when it is gone.
@@ -187,6 +190,9 @@ func (g *Guard) hear(ctx context.Context, a answer) {
 	w.asking = false
 	if ctx.Err() != nil || ours(a.err) {
 		return
+	}
+	if a.err == nil && g.o.Heard != nil {
+		g.o.Heard(w.run, a.status)
 	}
 	fault := w.fault(a, time.Now())
 	if fault == "" {

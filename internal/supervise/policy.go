@@ -87,7 +87,7 @@ func (d Death) Describe() string {
 	case d.Signal != 0 && d.Said != "":
 		return "killed by signal " + SignalName(d.Signal) + ": " + d.Said
 	case d.Signal == syscall.SIGKILL && d.NoMemory:
-		return "killed by the kernel: out of memory"
+		return "killed by signal KILL while the container was out of memory" // the kernel counts for all of its processes
 	case d.Signal != 0:
 		return "killed by signal " + SignalName(d.Signal)
 	case d.Said != "":

@@ -217,9 +217,9 @@ func TestRulesHoldInAnyHistory(t *testing.T) {
 
 func TestDescribe(t *testing.T) {
 	for want, d := range map[string]supervise.Death{
-		"killed by signal KILL":                    {Signal: syscall.SIGKILL},
-		"killed by signal 34":                      {Signal: 34},
-		"killed by the kernel: out of memory":      {Signal: syscall.SIGKILL, NoMemory: true},
+		"killed by signal KILL": {Signal: syscall.SIGKILL},
+		"killed by signal 34":   {Signal: 34},
+		"killed by signal KILL while the container was out of memory": {Signal: syscall.SIGKILL, NoMemory: true},
 		"killed by signal TERM":                    {Signal: syscall.SIGTERM, NoMemory: true},
 		"exit code 78: the configuration is wrong": {Code: 78},
 		"exit code 75: asked to be restarted":      {Code: 75},

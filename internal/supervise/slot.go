@@ -46,6 +46,12 @@ const DashboardName = "dashboard"
 // GuardName is the slot of the guard.
 const GuardName = "guard"
 
+// Reserved says whether a slot called name is hermes' own, now or once there is
+// a profile for it.
+func Reserved(name string) bool {
+	return name == GuardName || name == DashboardName || strings.HasPrefix(name, gatewayPrefix)
+}
+
 // GatewayName is the slot of a profile's gateway.
 func GatewayName(profileName string) string {
 	if profileName == "" {

@@ -23,6 +23,9 @@ type Lister struct {
 	Dir  rundir.Dir
 	Home string // data directory: its profiles are listed also without a slot
 	Live bool   // there is an s6 tree; without one only control sockets are asked
+	// Heard, if set, knows what the gateway of a profile said last in the run
+	// with that pid, nil for nothing; then none is asked.
+	Heard func(profile string, pid int) *control.Status
 }
 
 // List implements supervise.Lister. Gateways that have to be asked are asked at
@@ -59,8 +62,12 @@ func (l Lister) services(ctx context.Context, specs []supervise.Spec) []supervis
 		looking.Go(func() {
 			for i := int(next.Add(1)) - 1; i < len(specs); i = int(next.Add(1)) - 1 {
 				seen[i] = l.look(specs[i])
-				if specs[i].Kind == supervise.KindGateway && seen[i].gateway == nil {
-					asking.Go(func() { seen[i].gateway = ask(ctx, l.Dir, specs[i].Profile) })
+				switch {
+				case specs[i].Kind != supervise.KindGateway || seen[i].gateway != nil:
+				case l.Heard != nil:
+					seen[i].gateway = l.Heard(specs[i].Profile, seen[i].status.PID)
+				default:
+					asking.Go(func() { seen[i].gateway, seen[i].asked = ask(ctx, l.Dir, specs[i].Profile), true })
 				}
 			}
 		})
@@ -132,6 +139,7 @@ type observation struct {
 	record     record
 	gateway    *control.Status // nil when none answers
 	process    proc.Process    // of the gateway, if its note told of it
+	asked      bool            // now, over the control socket
 }
 
 // look reads what there is of a slot on disk, and of its gateway. What the note
@@ -207,7 +215,7 @@ func (o observation) state(spec supervise.Spec) (supervise.State, string, time.T
 		return supervise.Starting, "its supervisor died and is being started again", st.Since
 	case o.gateway != nil:
 		return o.gateway.State, o.gateway.Reason, o.gateway.Since
-	case st.Serving() && spec.Kind == supervise.KindGateway:
+	case st.Serving() && o.asked:
 		return supervise.Degraded, "its control socket does not answer", st.ReadySince
 	case st.Serving() || spec.Kind == supervise.KindService:
 		return supervise.Ready, "", since(st)
@@ -302,21 +310,10 @@ func counts(s supervise.Service) bool {
 	return s.Want == supervise.WantUp || s.PID != nil && s.State != supervise.Stopping
 }
 
-// serves tells a gateway that a platform fails from one whose own look at its
-// port or its database does, which lists it under its own platform: that one
-// answers nobody, and its /readyz says so too.
-func serves(s supervise.Service) bool {
-	return !slices.ContainsFunc(s.Platforms, func(p supervise.Platform) bool {
-		return p.Name == supervise.OwnPlatform && p.State != supervise.Ready
-	})
-}
-
 func well(s supervise.Service, ready bool, patience time.Duration, now time.Time) bool {
 	switch s.State {
-	case supervise.Ready:
+	case supervise.Ready, supervise.Degraded:
 		return true
-	case supervise.Degraded:
-		return !ready || serves(s)
 	case supervise.Standby, supervise.Draining, supervise.Stopping:
 		return !ready
 	case supervise.Starting:

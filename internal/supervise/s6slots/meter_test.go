@@ -132,8 +132,8 @@ func TestLastLines(t *testing.T) {
 // The kernel's counter, as the container sees it, tells its KILL from another.
 func TestOutOfMemoryIsNamed(t *testing.T) {
 	for name, c := range map[string]struct{ file, before, after, reason string }{
-		"v1":         {"memory/memory.oom_control", "under_oom 0\noom_kill 4\n", "under_oom 0\noom_kill 5\n", "killed by the kernel: out of memory"},
-		"v2":         {"memory.events", "oom 0\noom_kill 0\n", "oom 1\noom_kill 1\n", "killed by the kernel: out of memory"},
+		"v1":         {"memory/memory.oom_control", "under_oom 0\noom_kill 4\n", "under_oom 0\noom_kill 5\n", "killed by signal KILL while the container was out of memory"},
+		"v2":         {"memory.events", "oom 0\noom_kill 0\n", "oom 1\noom_kill 1\n", "killed by signal KILL while the container was out of memory"},
 		"no memory":  {"memory.events", "oom_kill 1\n", "oom_kill 1\n", "killed by signal KILL"},
 		"not to see": {"memory.events", "oom 1\n", "oom 2\n", "killed by signal KILL"},
 	} {

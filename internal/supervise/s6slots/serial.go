@@ -116,10 +116,14 @@ func awaitWish(ctx context.Context, dir string, up bool) {
 
 // ask notes in the audit log that somebody asked for something.
 func (m *Manager) ask(name, what, signal string) {
-	spec, err := ReadSpec(m.dir(name))
-	if err != nil {
-		return
+	if spec, err := ReadSpec(m.dir(name)); err == nil {
+		m.Asked(spec, what, signal)
 	}
+}
+
+// Asked notes in the audit log what somebody asked for, of a slot that need not
+// be there.
+func (m *Manager) Asked(spec supervise.Spec, what, signal string) {
 	auditLine(spec, "ask", what, "by", m.By, "uid", strconv.Itoa(m.uid()), "pid", strconv.Itoa(os.Getpid()), "signal", signal, "why", m.Why)
 }
 

@@ -206,7 +206,7 @@ func TestState(t *testing.T) {
 		"standby":                      {gateway, observation{registered: true, supervised: true, status: up, gateway: says(supervise.Standby)}, supervise.Standby, "g", supervise.WantUp},
 		"ready":                        {gateway, observation{registered: true, supervised: true, status: serving, gateway: says(supervise.Ready)}, supervise.Ready, "g", supervise.WantUp},
 		"draining":                     {gateway, observation{registered: true, supervised: true, status: serving, gateway: says(supervise.Draining)}, supervise.Draining, "g", supervise.WantUp},
-		"deaf":                         {gateway, observation{registered: true, supervised: true, status: serving}, supervise.Degraded, "its control socket does not answer", supervise.WantUp},
+		"deaf":                         {gateway, observation{registered: true, supervised: true, status: serving, asked: true}, supervise.Degraded, "its control socket does not answer", supervise.WantUp},
 		"dashboard ready":              {dashboard, observation{registered: true, supervised: true, status: serving}, supervise.Ready, "", supervise.WantUp},
 		"dashboard starting":           {dashboard, observation{registered: true, supervised: true, status: up}, supervise.Starting, "", supervise.WantUp},
 		"a service that never says":    {service, observation{registered: true, supervised: true, status: up}, supervise.Ready, "", supervise.WantUp},
@@ -297,7 +297,7 @@ func TestCulprits(t *testing.T) {
 		"ready":             {supervise.Service{Want: supervise.WantUp, State: supervise.Ready}, true, true},
 		"degraded":          {supervise.Service{Want: supervise.WantUp, State: supervise.Degraded}, true, true},
 		"platform fails":    {degradedBy("telegram"), true, true},
-		"serves nobody":     {degradedBy("http"), true, false}, // its /readyz says 503
+		"serves nobody":     {degradedBy("http"), true, true}, // only its own /readyz says 503
 		"standby":           {supervise.Service{Want: supervise.WantUp, State: supervise.Standby}, true, false},
 		"draining":          {supervise.Service{Want: supervise.WantUp, State: supervise.Draining}, true, false},
 		"starting":          {supervise.Service{Want: supervise.WantUp, State: supervise.Starting, Since: &recently}, true, false},
