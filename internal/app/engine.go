@@ -2,6 +2,9 @@ package app
 
 import (
 	"fmt"
+	"log/slog"
+	"net"
+	"strings"
 	"time"
 
 	"github.com/hermesgw/hermes/internal/access"
@@ -12,6 +15,7 @@ import (
 	"github.com/hermesgw/hermes/internal/model/offline"
 	"github.com/hermesgw/hermes/internal/model/openai"
 	"github.com/hermesgw/hermes/internal/platform"
+	"github.com/hermesgw/hermes/internal/platform/irc"
 	"github.com/hermesgw/hermes/internal/store"
 )
 
@@ -28,7 +32,7 @@ func (p *gatewayProcess) engine(db *store.Store) (gateway.Options, error) {
 	if err != nil {
 		return gateway.Options{}, fmt.Errorf("fallback: %w", err)
 	}
-	adapters, err := newAdapters(c, p)
+	adapters, err := newAdapters(c, p.o.Log)
 	if err != nil {
 		return gateway.Options{}, err
 	}
@@ -71,6 +75,32 @@ func newFallback(f config.Fallback) (chat.Model, error) {
 }
 
 // newAdapters is the list of the accounts on chat platforms.
-func newAdapters(*config.Config, *gatewayProcess) ([]platform.Adapter, error) {
-	return nil, nil
+func newAdapters(c *config.Config, log *slog.Logger) ([]platform.Adapter, error) {
+	var list []platform.Adapter
+	if o := c.IRC(); o.Server != "" {
+		a, err := irc.New(irc.Options{
+			Server: withPort(o.Server, o.TLS), TLS: o.TLS, CAFile: o.CAFile,
+			Nick: o.Nick, User: o.User, RealName: o.Realname, Channels: o.Channels,
+			ServerPassword: o.Password, SASLUser: o.SASLUser, SASLPassword: o.SASLPassword, NickServPassword: o.NickServPassword,
+			Logger: log,
+		})
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, a)
+	}
+	return list, nil
+}
+
+// withPort adds IRC's usual port to a server that is named without one
+// (RFC 7194 for TLS).
+func withPort(server string, encrypted bool) string {
+	if _, _, err := net.SplitHostPort(server); err == nil {
+		return server
+	}
+	port := "6667"
+	if encrypted {
+		port = "6697"
+	}
+	return net.JoinHostPort(strings.Trim(server, "[]"), port)
 }

@@ -18,7 +18,7 @@ var layers = []struct {
 	{"cli", []string{"internal/cli"}},
 	{"app", []string{"internal/app"}},
 	{"adapters", []string{
-		"internal/store", "internal/model/*", "internal/platform/*",
+		"internal/store", "internal/model/*", "internal/platform/*", "internal/platform/irc/ngircdtest",
 		"internal/supervise/s6slots", "internal/supervise/hostunits",
 	}},
 	{"engines", []string{
@@ -46,7 +46,7 @@ var apart = []string{"e2e", "e2e/modelserver", "mutation", "bench", "scripts/*",
 var surroundings = []string{"internal/testenv", "internal/model/modelserver"}
 
 // testOnly may be imported by tests alone, but for its own kind.
-var testOnly = append([]string{"internal/s6/s6test", "internal/model/modeltest", "internal/platform/platformtest", "internal/turn/journaltest"}, surroundings...)
+var testOnly = append([]string{"internal/s6/s6test", "internal/model/modeltest", "internal/platform/platformtest", "internal/platform/irc/ngircdtest", "internal/turn/journaltest"}, surroundings...)
 
 // rank is the place of dir in layers, 0 at the top; -1 if it has none.
 func rank(dir string) int {
