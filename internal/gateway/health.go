@@ -240,7 +240,7 @@ func (h *health) derive() (supervise.State, string) {
 		return supervise.Degraded, h.broken
 	}
 	for _, p := range h.sorted() {
-		if p.State != supervise.Ready {
+		if p.State == supervise.Degraded {
 			return supervise.Degraded, p.Name + ": " + p.Reason
 		}
 	}
