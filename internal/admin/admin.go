@@ -35,6 +35,14 @@ var (
 	ErrBusy = errors.New("the conversation has messages that wait for an answer")
 )
 
+// none is an ErrNone that says of what, and what to do.
+type none struct{ text string }
+
+func (e *none) Error() string        { return e.text }
+func (e *none) Is(target error) bool { return target == ErrNone }
+
+func noSuch(format string, args ...any) error { return &none{fmt.Sprintf(format, args...)} }
+
 // Step is a step of a turn as it was kept.
 type Step struct {
 	Attempt int
@@ -286,7 +294,7 @@ func isDelivery(id string) bool { return strings.HasPrefix(id, "dlv_") }
 // dead finds the dead letter that a path names.
 func (h *Handler) dead(r *http.Request) (m turn.Message, p outbox.Part, err error) {
 	id := r.PathValue("id")
-	none := fmt.Errorf("%w: %q is no dead letter; hermes deadletter list shows them", ErrNone, id)
+	none := noSuch("%q is no dead letter; hermes deadletter list shows them", id)
 	if isDelivery(id) {
 		if p, err = h.o.Store.Delivery(r.Context(), id); err == nil && p.State != outbox.Dead || errors.Is(err, ErrNone) {
 			err = none
@@ -407,7 +415,7 @@ func (h *Handler) approve(r *http.Request) (any, error) {
 		}}
 	})
 	if errors.Is(err, ErrNone) {
-		return nil, fmt.Errorf("%w: no sender has the code %q; hermes pairing list shows them", ErrNone, code)
+		return nil, noSuch("no sender has the code %q; hermes pairing list shows the codes", code)
 	}
 	if err != nil {
 		return nil, err
@@ -421,7 +429,7 @@ func (h *Handler) revoke(r *http.Request) (any, error) {
 	platform, sender := r.URL.Query().Get("platform"), r.URL.Query().Get("sender")
 	if err := h.o.Store.Revoke(r.Context(), platform, sender); err != nil {
 		if errors.Is(err, ErrNone) {
-			err = fmt.Errorf("%w: %s:%s is not paired; hermes pairing list shows who is", ErrNone, platform, sender)
+			err = noSuch("%s:%s is not paired; hermes pairing list shows who is", platform, sender)
 		}
 		return nil, err
 	}
@@ -471,7 +479,7 @@ func (h *Handler) session(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if len(list) == 0 {
-		return nil, fmt.Errorf("%w: no conversation is called %q; hermes sessions list shows them", ErrNone, r.PathValue("id"))
+		return nil, noSuch("no conversation is called %q; hermes sessions list shows them", r.PathValue("id"))
 	}
 	said := make([]Said, 0, len(list))
 	for i := len(list) - 1; i >= 0; i-- {
@@ -484,7 +492,7 @@ func (h *Handler) removeSession(r *http.Request) (any, error) {
 	id := r.PathValue("id")
 	if err := h.o.Store.RemoveSession(r.Context(), id); err != nil {
 		if errors.Is(err, ErrNone) {
-			err = fmt.Errorf("%w: no conversation is called %q; hermes sessions list shows them", ErrNone, id)
+			err = noSuch("no conversation is called %q; hermes sessions list shows them", id)
 		}
 		return nil, err
 	}

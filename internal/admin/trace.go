@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"sort"
@@ -74,7 +75,10 @@ type Moment struct {
 func (h *Handler) trace(r *http.Request) (any, error) {
 	m, err := h.o.Store.Find(r.Context(), r.PathValue("id"))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %q", err, r.PathValue("id"))
+		if errors.Is(err, turn.ErrUnknown) {
+			err = noSuch("there is no message %q, or several have this id; give the id that begins with msg_ or run_", r.PathValue("id"))
+		}
+		return nil, err
 	}
 	steps, err := h.o.Store.Steps(r.Context(), m.Seq)
 	if err != nil {

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/hermesgw/hermes/internal/admin"
@@ -55,8 +54,8 @@ func (s *Supervision) hold(p profile.Profile) (*lease.Lease, error) {
 	l, err := lease.TryAcquire(p.Home, lease.Holder{Host: host, PID: os.Getpid(), Since: time.Now().UTC(), RunDir: string(s.Found.Dir)})
 	var held *lease.HeldError
 	if errors.As(err, &held) {
-		return nil, fmt.Errorf("profile %q is held by %s since %s; run the command there, or stop it first",
-			p.Name, held.Holder.Host, held.Holder.Since.Format(time.RFC3339))
+		return nil, fmt.Errorf("profile %q is held by %s since %s; run the command there, or stop its gateway first with: hermes %sgateway stop",
+			p.Name, held.Holder.Host, held.Holder.Since.Format(time.RFC3339), flagOf(p))
 	}
 	return l, err
 }
@@ -210,7 +209,7 @@ func (s *Supervision) Restore(ctx context.Context, p profile.Profile, from strin
 	err = s.OnVolume(func() error {
 		l, err := s.hold(p)
 		if err != nil {
-			return fmt.Errorf("%s (hermes %sgateway stop)", strings.TrimSuffix(err.Error(), "; run the command there, or stop it first"), flagOf(p))
+			return err
 		}
 		defer l.Release()
 		kept, err = store.Restore(ctx, from, filepath.Join(p.Home, store.FileName), time.Now())

@@ -72,12 +72,8 @@ func printTrace(w io.Writer, t admin.Trace) error {
 		fmt.Fprintf(w, " (%s)", t.Reason)
 	}
 	fmt.Fprintf(w, "\nconversation %s, chat %s\nreceived %s\n\n", t.Session, t.Chat, t.Received.Format(time.RFC3339Nano))
-	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for _, m := range t.Timeline {
-		fmt.Fprintf(tab, "+%.3f s\t  %s\t  %s\n", m.After, m.Stage, m.What)
-	}
-	if err := tab.Flush(); err != nil {
-		return err
+		fmt.Fprintf(w, "%+10.3f s  %-9s  %s\n", m.After, m.Stage, m.What)
 	}
 	switch {
 	case t.Waiting != "":
