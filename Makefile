@@ -49,7 +49,7 @@ totals:
 	@rm -f .run/totals
 
 deps: ## install what the tests need and this machine lacks
-	@scripts/deps.sh cc s6 chromium shellcheck docker-compose podman
+	@scripts/deps.sh cc s6 chromium shellcheck ngircd docker-compose podman
 
 lint: ## gofumpt, go vet, staticcheck, shellcheck
 	@$(STATIC) scripts/lint.sh

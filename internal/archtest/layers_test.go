@@ -18,7 +18,7 @@ var layers = []struct {
 	{"cli", []string{"internal/cli"}},
 	{"app", []string{"internal/app"}},
 	{"adapters", []string{
-		"internal/store", "internal/model/*", "internal/platform/*",
+		"internal/store", "internal/model/*", "internal/platform/*", "internal/platform/irc/ngircdtest",
 		"internal/supervise/s6slots", "internal/supervise/hostunits",
 	}},
 	{"engines", []string{
@@ -41,7 +41,7 @@ var layers = []struct {
 var apart = []string{"e2e", "mutation", "bench", "scripts/*", "internal/archtest", "internal/doctest"}
 
 // testOnly may be imported by tests alone, but for its own kind.
-var testOnly = []string{"internal/testenv", "internal/s6/s6test", "internal/model/modeltest", "internal/platform/platformtest"}
+var testOnly = []string{"internal/testenv", "internal/s6/s6test", "internal/model/modeltest", "internal/platform/platformtest", "internal/platform/irc/ngircdtest"}
 
 // rank is the place of dir in layers, 0 at the top; -1 if it has none.
 func rank(dir string) int {
