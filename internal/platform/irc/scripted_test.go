@@ -313,12 +313,12 @@ func TestLabelsConfirm(t *testing.T) {
 	s.say(":srv BATCH -7")
 	select {
 	case r := <-done:
-		t.Fatalf("confirmed before the last line was: %+v", r)
+		t.Fatalf("confirmed before the last line was: %v", r.err)
 	default:
 	}
 	s.say("@label=%s :srv ACK", label(three))
 	if r := s.outcome(done); r.err != nil || r.receipt.ID != "msgid:m1" {
-		t.Errorf("%+v", r)
+		t.Errorf("Send returned %+v, %v", r.receipt, r.err)
 	}
 	if len(b.messages()) > 0 {
 		t.Errorf("heard itself: %+v", b.messages())
@@ -334,7 +334,7 @@ func TestLabelsRefuse(t *testing.T) {
 	s.say("@label=%s :srv 401 hermes ann :No such nick", label(two))
 	s.say(":srv PONG srv %s", fence.Params[0])
 	if r := s.outcome(done); platform.FateOf(r.err) != platform.Unknown { // one line of it was said
-		t.Errorf("%+v", r)
+		t.Errorf("Send returned %+v, %v", r.receipt, r.err)
 	}
 	done = sending(t, b, "ann", "three")
 	m := s.expect("PRIVMSG")
@@ -344,7 +344,7 @@ func TestLabelsRefuse(t *testing.T) {
 	r := s.outcome(done)
 	var e *platform.SendError
 	if !errors.As(r.err, &e) || e.Fate != platform.Retry || e.After == 0 || !e.Account {
-		t.Errorf("%+v", r)
+		t.Errorf("Send returned %+v, %v", r.receipt, r.err)
 	}
 }
 
@@ -359,12 +359,12 @@ func TestEchoConfirms(t *testing.T) {
 	s.say(":srv PONG srv %s", fence.Params[0])
 	select {
 	case r := <-done:
-		t.Fatalf("confirmed before the last line was: %+v", r)
+		t.Fatalf("confirmed before the last line was: %v", r.err)
 	default:
 	}
 	s.say("@msgid=m2 :hermes!~h@host PRIVMSG ann :two")
 	if r := s.outcome(done); r.err != nil || r.receipt.ID != "msgid:m1" {
-		t.Errorf("%+v", r)
+		t.Errorf("Send returned %+v, %v", r.receipt, r.err)
 	}
 }
 
@@ -376,14 +376,14 @@ func TestFenceConfirms(t *testing.T) {
 	s.say(":srv PONG srv hermes-of-old")
 	s.say(":srv PONG srv %s", fence.Params[0])
 	if r := s.outcome(done); r.err != nil {
-		t.Errorf("%+v", r)
+		t.Errorf("Send returned %+v, %v", r.receipt, r.err)
 	}
 	done = sending(t, b, "ann", "two")
 	s.expect("PRIVMSG")
 	s.expect("PING")
 	s.conn.Close() // before it is confirmed
 	if r := s.outcome(done); platform.FateOf(r.err) != platform.Unknown {
-		t.Errorf("%+v", r)
+		t.Errorf("Send returned %+v, %v", r.receipt, r.err)
 	}
 }
 
@@ -403,7 +403,7 @@ func TestFloodLimitIsKept(t *testing.T) {
 	fence := s.expect("PING")
 	s.say(":srv PONG srv %s", fence.Params[0])
 	if r := s.outcome(done); r.err != nil {
-		t.Errorf("%+v", r)
+		t.Errorf("Send returned %+v, %v", r.receipt, r.err)
 	}
 }
 
@@ -416,12 +416,12 @@ func TestLostBeforeTheFirstLineIsRetried(t *testing.T) {
 	fence := s.expect("PING")
 	s.say(":srv PONG srv %s", fence.Params[0])
 	if r := s.outcome(done); r.err != nil {
-		t.Errorf("%+v", r)
+		t.Errorf("Send returned %+v, %v", r.receipt, r.err)
 	}
 	done = sending(t, b, "ann", "two") // has to wait for an hour
 	s.conn.Close()
 	if r := s.outcome(done); platform.FateOf(r.err) != platform.Retry {
-		t.Errorf("%+v", r)
+		t.Errorf("Send returned %+v, %v", r.receipt, r.err)
 	}
 }
 

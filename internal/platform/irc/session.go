@@ -317,18 +317,20 @@ func (s *session) send(command string, params ...string) {
 	s.write(ircmsg.MakeMessage(nil, "", command, params...))
 }
 
-// write puts one line on the wire. One that cannot be said is left out; a
-// connection that takes none is at its end.
+// write puts one line on the wire. One that cannot be said is left out; where
+// the connection takes none, what is left is to read its last words.
 func (s *session) write(m ircmsg.Message) {
 	line, err := m.LineBytesStrict(true, maxLine)
 	if err != nil {
 		s.log.Warn("irc line left out", "command", m.Command, "cause", err)
 		return
 	}
-	if err := s.conn.SetWriteDeadline(time.Now().Add(writing)); err == nil {
+	err = s.conn.SetWriteDeadline(time.Now().Add(writing))
+	if err == nil {
 		_, err = s.conn.Write(line)
 	}
-	if err != nil && s.end == nil {
-		s.end = fmt.Errorf("the connection to %s broke: %w", s.options.Server, err)
+	if err != nil {
+		// Why the server closed may be there to be read.
+		_ = s.conn.SetReadDeadline(time.Now().Add(s.options.Timing.Goodbye))
 	}
 }

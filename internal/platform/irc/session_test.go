@@ -2,6 +2,7 @@ package irc
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strings"
 	"testing"
@@ -37,6 +38,33 @@ func (nobody) Cursor(context.Context, string) (string, error) { return "", nil }
 func (n nobody) Report(_ supervise.State, reason string) {
 	if !utf8.ValidString(reason) || strings.ContainsAny(reason, "\n\x1b") {
 		n.t.Errorf("reported %q", reason)
+	}
+}
+
+// stuck is a connection that takes nothing.
+type stuck struct {
+	net.Conn
+	readBy time.Time
+}
+
+func (*stuck) SetWriteDeadline(time.Time) error { return nil }
+func (*stuck) Write([]byte) (int, error)        { return 0, errors.New("broken pipe") }
+
+func (s *stuck) SetReadDeadline(at time.Time) error {
+	s.readBy = at
+	return nil
+}
+
+// The error of a write was once shadowed: nothing came of it.
+func TestFailedWriteEndsTheReading(t *testing.T) {
+	a, err := New(Options{Server: "localhost:1", Nick: "hermes"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := &stuck{}
+	newSession(a, nobody{t}, conn, nil).send("PING", "x")
+	if conn.readBy.IsZero() {
+		t.Error("a failed write changes nothing")
 	}
 }
 
