@@ -339,6 +339,7 @@ func TestLabelsRefuse(t *testing.T) {
 	done = sending(t, b, "ann", "three")
 	m := s.expect("PRIVMSG")
 	fence = s.expect("PING")
+	s.say("@label=%s :srv 401 hermes ann :late, about an older one", label(one))
 	s.say("@label=%s :srv FAIL PRIVMSG RATE_LIMITED ann :slow down", label(m))
 	s.say(":srv PONG srv %s", fence.Params[0])
 	r := s.outcome(done)
