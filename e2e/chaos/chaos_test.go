@@ -19,6 +19,7 @@ var (
 	faults = flag.Int("faults", 50, "how many faults, over all worlds")
 	worlds = flag.Int("worlds", 2, "gateways side by side, each with a share of the faults")
 	seed   = flag.Uint64("seed", 0, "repeats a run: the same people, faults and pauses; 0: a new one")
+	only   = flag.String("only", "", "comma-separated `kinds` of fault; all by default")
 	report = flag.String("report", "", "`file` that the counts are written to")
 )
 
@@ -42,6 +43,10 @@ func TestChaos(t *testing.T) {
 		first = rand.Uint64() >> 32
 	}
 	t.Logf("to repeat this run: go test ./e2e/chaos -run TestChaos -seed %d -faults %d -worlds %d", first, *faults, *worlds)
+	list := kinds()
+	if *only != "" {
+		list = named(t, strings.Split(*only, ",")...)
+	}
 	var mu sync.Mutex
 	var sum counts
 	began := time.Now()
@@ -53,7 +58,7 @@ func TestChaos(t *testing.T) {
 				if i < *faults%*worlds {
 					share++
 				}
-				got, found := live(t, plan{seed: first + uint64(i), faults: share, kinds: kinds(), settle: patience})
+				got, found := live(t, plan{seed: first + uint64(i), faults: share, kinds: list, settle: patience})
 				for _, v := range found {
 					t.Error(v)
 				}

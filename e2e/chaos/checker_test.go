@@ -18,6 +18,7 @@ func (v violation) String() string { return v.kind + ": " + v.what }
 // counts are what the checker looked at.
 type counts struct {
 	sent, answered, failed, setAside int
+	bounced                          int // IRC sendings while the gateway was not there, and the network said so
 	unaccepted                       int // IRC sendings that died with a process or a connection
 	labelled, labelledFirst          int // copies; of those the only one that arrived
 	calls, retried, repeated         int // of the model
@@ -35,8 +36,8 @@ func (c counts) String() string {
 		total += c.faults[kind]
 	}
 	return fmt.Sprintf("faults: %d (%s)\n", total, strings.TrimSuffix(b.String(), ", ")) +
-		fmt.Sprintf("messages: %d sent, %d answered, %d failed as scripted, %d set aside after three crashes, %d never accepted (IRC)\n",
-			c.sent, c.answered, c.failed, c.setAside, c.unaccepted) +
+		fmt.Sprintf("messages: %d sent, %d answered, %d failed as scripted, %d set aside after three crashes; IRC: %d bounced, %d never accepted\n",
+			c.sent, c.answered, c.failed, c.setAside, c.bounced, c.unaccepted) +
 		fmt.Sprintf("deliveries labelled as perhaps a repeat: %d, of which the first to arrive: %d\n", c.labelled, c.labelledFirst) +
 		fmt.Sprintf("model calls: %d, of which retried after a scripted failure or a lost connection %d, repeated after a kill %d (at most %d at one kill)\n",
 			c.calls, c.retried, c.repeated, c.repeatsAt) +
@@ -49,6 +50,7 @@ func (c *counts) add(o counts) {
 		{&c.answered, &o.answered},
 		{&c.failed, &o.failed},
 		{&c.setAside, &o.setAside},
+		{&c.bounced, &o.bounced},
 		{&c.unaccepted, &o.unaccepted},
 		{&c.labelled, &o.labelled},
 		{&c.labelledFirst, &o.labelledFirst},
@@ -82,7 +84,9 @@ type checker struct {
 	calls  map[string][]modelserver.Seen // by message, in the order of time
 	counts counts
 	found  []violation
-	over   bool // nothing more will come: what has no answer now is lost
+	// repeatsAt is the calls that were made again because of a fault, by its place.
+	repeatsAt map[int]int
+	over      bool // nothing more will come: what has no answer now is lost
 }
 
 // check reads both records. While things go on, over is false and only what can
@@ -90,7 +94,7 @@ type checker struct {
 func check(l *ledger, seen []modelserver.Seen, over bool) (counts, []violation) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := &checker{ledger: l, calls: map[string][]modelserver.Seen{}, over: over, found: slices.Clone(l.oddities)}
+	c := &checker{ledger: l, calls: map[string][]modelserver.Seen{}, over: over, found: slices.Clone(l.oddities), repeatsAt: map[int]int{}}
 	c.counts.faults = map[string]int{}
 	for _, f := range l.faults {
 		c.counts.faults[f.kind]++
@@ -109,8 +113,8 @@ func check(l *ledger, seen []modelserver.Seen, over bool) (counts, []violation) 
 		list := chats[chat]
 		c.outcomes(chat, list)
 		c.copies(list)
-		c.sequence(chat, list)
-		c.repeats(chat, list)
+		c.sequence(list)
+		c.repeats(list)
 	}
 	c.accounting()
 	return c.counts, c.found
@@ -152,7 +156,9 @@ func (c *checker) outcomes(chat string, list []*message) {
 			}
 		case m.failed != "":
 			c.failure(m)
-		case !c.over || m.bounced:
+		case m.bounced:
+			c.counts.bounced++
+		case !c.over:
 		case m.http:
 			c.bad("lost", "%s has no outcome (run %q)", m.id, m.run)
 		case apologies > 0 && (len(c.calls[m.id]) > 0 || !c.excused(m, list[i+1:])):
@@ -235,7 +241,7 @@ func (c *checker) copies(list []*message) {
 // sequence finds what is out of order. The model counts the messages of a
 // conversation: each answer must have the next place, and the model must have
 // been asked in the order of sending.
-func (c *checker) sequence(chat string, list []*message) {
+func (c *checker) sequence(list []*message) {
 	place := 0
 	var before *message // the last that the model was asked for
 	for _, m := range list {
@@ -259,11 +265,11 @@ func (c *checker) sequence(chat string, list []*message) {
 			place = m.answers[0].place
 		}
 	}
-	c.arrivals(chat, list)
+	c.arrivals(list)
 }
 
 // arrivals finds answers that a person read in another order.
-func (c *checker) arrivals(_ string, list []*message) {
+func (c *checker) arrivals(list []*message) {
 	var last *message
 	for _, m := range list {
 		if m.http || len(m.answers) == 0 {
@@ -280,7 +286,7 @@ func (c *checker) arrivals(_ string, list []*message) {
 // at a time, and a call is a turn's only step, so a process that ends can have
 // one call of each chat whose outcome is not committed: that one may be made
 // again, once for each such end.
-func (c *checker) repeats(chat string, list []*message) {
+func (c *checker) repeats(list []*message) {
 	used := map[int]bool{}
 	for _, m := range list {
 		calls := c.calls[m.id]
@@ -301,38 +307,40 @@ func (c *checker) repeats(chat string, list []*message) {
 			}
 		}
 	}
-	c.counts.repeatsAt = max(c.counts.repeatsAt, 0)
-	_ = chat
 }
 
-// repeat finds the process whose end excuses that an answered call was made
-// again; each excuses one in a chat.
+// inFlight finds the process whose end excuses that a call was made again; each
+// excuses one in a chat.
+func (c *checker) inFlight(first, again modelserver.Seen, used map[int]bool) bool {
+	for i, f := range c.ledger.faults {
+		if f.ends && !used[i] && f.around(first.Time, again.Time) {
+			used[i] = true
+			c.repeatsAt[i]++
+			c.counts.repeated++
+			c.counts.repeatsAt = max(c.counts.repeatsAt, c.repeatsAt[i])
+			return true
+		}
+	}
+	return false
+}
+
+// repeat judges a call that the model had answered.
 func (c *checker) repeat(m *message, first, again modelserver.Seen, used map[int]bool) {
-	for i, f := range c.ledger.faults {
-		if f.ends && !used[i] && f.around(first.Time, again.Time) {
-			used[i] = true
-			c.counts.repeated++
-			return
-		}
+	if !c.inFlight(first, again, used) {
+		c.bad("asked again", "the model answered %s at %s and was asked again at %s; no process ended in between",
+			m.id, clock(first.Ended), clock(again.Time))
 	}
-	c.bad("asked again", "the model answered %s at %s and was asked again at %s; no process ended in between",
-		m.id, clock(first.Ended), clock(again.Time))
 }
 
-// cutOff is a call that broke off: by the end of a process, or of a connection.
+// cutOff judges a call that broke off: by the end of a process, or of a
+// connection.
 func (c *checker) cutOff(m *message, first, again modelserver.Seen, used map[int]bool) {
-	for i, f := range c.ledger.faults {
-		if f.ends && !used[i] && f.around(first.Time, again.Time) {
-			used[i] = true
-			c.counts.repeated++
-			return
-		}
+	if c.inFlight(first, again, used) {
+		return
 	}
-	for _, f := range c.ledger.faults {
-		if f.around(first.Time, again.Time) {
-			c.counts.retried++
-			return
-		}
+	if slices.ContainsFunc(c.ledger.faults, func(f fault) bool { return f.around(first.Time, again.Time) }) {
+		c.counts.retried++
+		return
 	}
 	c.bad("asked again", "the gateway hung up on the model over %s at %s and asked again at %s, and nothing had happened",
 		m.id, clock(first.Time), clock(again.Time))

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"testing"
 	"time"
 )
 
@@ -44,13 +46,14 @@ func kinds() []kind {
 }
 
 // named returns the kinds of these names.
-func named(names ...string) (list []kind) {
+func named(t testing.TB, names ...string) (list []kind) {
+	t.Helper()
 	for _, name := range names {
-		for _, k := range kinds() {
-			if k.name == name {
-				list = append(list, k)
-			}
+		i := slices.IndexFunc(kinds(), func(k kind) bool { return k.name == name })
+		if i < 0 {
+			t.Fatalf("there is no fault %q", name)
 		}
+		list = append(list, kinds()[i])
 	}
 	return list
 }

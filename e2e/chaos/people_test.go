@@ -224,6 +224,10 @@ func (p *people) createAgain(ctx context.Context, m *message, body string) {
 
 // tell notes an answer over HTTP.
 func (p *people) tell(m *message, text string) {
+	if text == "" {
+		p.w.ledger.odd("empty", "%s was answered with nothing", m.id)
+		return
+	}
 	if got := p.w.ledger.heard(m.chat, text); got != m {
 		p.w.ledger.odd("mixed up", "%s was answered %q", m.id, text)
 	}
