@@ -46,7 +46,8 @@ func (p *gatewayProcess) engine(db *store.Store) (gateway.Options, error) {
 		MaxAnswer: int(limits.AnswerBytes), MaxMessage: int(limits.MessageBytes), MaxRunning: limits.Running, MaxQueued: limits.Queued,
 		Adapters: adapters, Pairing: who.Pairing,
 		Senders: access.Senders{Allow: who.Allow, Admins: who.Admins, OnPlatform: map[string][]string{"irc": c.IRC().Allow}},
-		Busy:    string(c.Chat().Busy), Merge: c.Chat().MergeWindow,
+		KeepFor: time.Duration(c.Retention().Days) * 24 * time.Hour, KeepBytes: c.Retention().MaxBytes,
+		Busy: string(c.Chat().Busy), Merge: c.Chat().MergeWindow,
 		WebhookSecret: webhook.Secret, WebhookWindow: webhook.Window,
 		Audit: func(pairs ...string) {
 			audit.Append(p.o.Profile.Home, time.Now(), append([]string{"profile", p.o.Profile.Name}, pairs...)...)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -328,13 +329,17 @@ func (p *gatewayProcess) warn(what string, err error) {
 	}
 }
 
-// serveAPI is /v1/ on the control socket, from standby on.
+// serveAPI is /v1/ and /admin/ on the control socket, from standby on.
 func (p *gatewayProcess) serveAPI(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	g := p.gateway
 	p.mu.Unlock()
 	if g != nil {
-		g.API().ServeHTTP(w, r)
+		h := g.API()
+		if strings.HasPrefix(r.URL.Path, "/admin/") {
+			h = g.Admin()
+		}
+		h.ServeHTTP(w, r)
 		return
 	}
 	s := p.Status()

@@ -25,6 +25,7 @@ import (
 	"github.com/hermesgw/hermes/internal/rundir"
 	"github.com/hermesgw/hermes/internal/runmode"
 	"github.com/hermesgw/hermes/internal/supervise"
+	"github.com/hermesgw/hermes/internal/supervise/hostunits"
 	"github.com/hermesgw/hermes/internal/supervise/s6slots"
 )
 
@@ -125,11 +126,14 @@ func (s *Supervision) homeOwner() (uid, gid int) {
 // does so with the rights of its owner: a link that a service put
 // there leads nowhere where the service could not go.
 func (s *Supervision) OnVolume(f func() error) error {
-	if os.Getuid() != 0 || s.Found.Tree != runmode.TreeOverlay || !proc.CanBecome() {
+	if os.Getuid() != 0 || s.Found.Tree == runmode.TreeOurs || !proc.CanBecome() {
 		return f()
 	}
 	uid, gid := s.homeOwner()
 	if uid == 0 {
+		if s.Found.Tree != runmode.TreeOverlay {
+			return f() // on a host whose data directory is root's
+		}
 		var err error
 		if uid, gid, err = boot.ServiceUser(os.Environ()); err != nil {
 			return err
@@ -156,7 +160,32 @@ func (s *Supervision) Report(ctx context.Context, all bool) (supervise.Report, e
 	if s.Live() && s.Found.Refusal != "" {
 		return supervise.Report{}, s.refused()
 	}
-	return s.lister().List(ctx, all)
+	report, err := s.lister().List(ctx, all)
+	return s.onHost(report), err
+}
+
+// onHost names the service manager of a host in a report, where it runs one of
+// the gateways.
+func (s *Supervision) onHost(r supervise.Report) supervise.Report {
+	if s.Live() {
+		return r
+	}
+	for i := range r.Services {
+		svc := &r.Services[i]
+		if svc.Profile == nil || !hostunits.Present(*svc.Profile) {
+			continue
+		}
+		r.Manager = "systemd"
+		svc.Reason = strings.TrimSuffix(strings.TrimSuffix(svc.Reason, s6slots.Unsupervised), "; ")
+		p, err := profile.Find(s.Home, *svc.Profile)
+		if err != nil {
+			continue
+		}
+		if i, ok, err := intent.Read(p.Home); err == nil && ok {
+			svc.Want = i.Want
+		}
+	}
+	return r
 }
 
 // ReportOf is Report of the gateway of one profile, without a look at the others.
@@ -164,7 +193,7 @@ func (s *Supervision) ReportOf(ctx context.Context, p profile.Profile) (supervis
 	if s.Live() && s.Found.Refusal != "" {
 		return supervise.Report{}, s.refused()
 	}
-	return s.lister().Gateway(ctx, p.Name), nil
+	return s.onHost(s.lister().Gateway(ctx, p.Name)), nil
 }
 
 func (s *Supervision) refused() error {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/hermesgw/hermes/internal/control"
 	"github.com/hermesgw/hermes/internal/lease"
-	"github.com/hermesgw/hermes/internal/profile"
 	"github.com/hermesgw/hermes/internal/supervise"
 )
 
@@ -167,9 +166,4 @@ func (p *gatewayProcess) refusal(h lease.Holder) error {
 }
 
 // flag is what a command that means our profile begins with.
-func (p *gatewayProcess) flag() string {
-	if p.o.Profile.Name == profile.Default {
-		return ""
-	}
-	return "-p " + p.o.Profile.Name + " "
-}
+func (p *gatewayProcess) flag() string { return flagOf(p.o.Profile) }

@@ -22,7 +22,7 @@ var layers = []struct {
 		"internal/supervise/s6slots", "internal/supervise/hostunits",
 	}},
 	{"engines", []string{
-		"internal/gateway", "internal/turn", "internal/turn/journaltest", "internal/session", "internal/agent", "internal/outbox", "internal/inbound",
+		"internal/gateway", "internal/turn", "internal/turn/journaltest", "internal/session", "internal/agent", "internal/outbox", "internal/inbound", "internal/admin",
 		"internal/schedule", "internal/dashboard", "internal/boot", "internal/guard", "internal/doctor", "internal/notify",
 	}},
 	{"vocabulary", []string{

@@ -133,6 +133,7 @@ dashboard and more profiles; on a host in the foreground.`,
 	_ = root.RegisterFlagCompletionFunc("profile", completeProfiles) // fails only for a flag that is not there
 	root.AddCommand(
 		newGateway(o), newProfile(o), newDashboard(o), newChat(o),
+		newSend(o), newTrace(o), newDeadletter(o), newPairing(o), newSessions(o), newBackup(o), newRestore(o),
 		newHealthcheck(o), newDoctor(o), newVersion(o), newConfig(o), newBoot(o),
 	)
 	root.InitDefaultCompletionCmd()

@@ -38,7 +38,7 @@ func newGateway(o *options) *cobra.Command {
 		Example: "  hermes gateway status", RunE: group, Args: cobra.ArbitraryArgs,
 	}
 	cmd.AddCommand(newGatewayRun(o), newGatewayStart(o), newGatewayStop(o), newGatewayRestart(o),
-		newGatewayStatus(o), newGatewayList(o), newGatewayLogs(o), newGatewayShowEnv(o))
+		newGatewayStatus(o), newGatewayList(o), newGatewayLogs(o), newGatewayShowEnv(o), newGatewayInstall(o), newGatewayUninstall(o))
 	return cmd
 }
 
@@ -207,7 +207,7 @@ func newSlotCommand(o *options, use, short, done string, act slotAction) *cobra.
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: exactly(0, ""),
 		Example: fmt.Sprintf("  hermes gateway %[1]s\n  hermes -p work gateway %[1]s --no-wait\n  hermes gateway %[1]s --all --why 'new model'", use),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return so.run(cmd.Context(), done, act) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return so.run(cmd.Context(), use, done, act) },
 	}
 	cmd.Flags().BoolVar(&so.all, "all", false, "every profile's gateway; goes on past failures")
 	cmd.Flags().BoolVar(&so.wait, "wait", true, "wait until it is done or has failed")
@@ -243,9 +243,12 @@ func newGatewayRestart(o *options) *cobra.Command {
 		})
 }
 
-func (so *slotOptions) run(ctx context.Context, done string, act slotAction) error {
+func (so *slotOptions) run(ctx context.Context, use, done string, act slotAction) error {
 	if len(so.why) > maxWhy {
 		return usage("--why has %d bytes: give %d at most", len(so.why), maxWhy)
+	}
+	if ok, err := so.hosted(ctx, use); ok {
+		return err
 	}
 	s, p, err := so.target()
 	if err != nil {

@@ -26,13 +26,15 @@ import (
 // Schema is the present version of Status.
 const Schema = 1
 
-// The paths of the protocol. Below apiPrefix lies the gateway's own API.
+// The paths of the protocol. Below apiPrefix lies the gateway's own API, below
+// adminPrefix the operator's door to what the profile keeps.
 const (
-	statusPath = "/status"
-	drainPath  = "/drain"
-	stacksPath = "/stacks"
-	checkPath  = "/check"
-	apiPrefix  = "/v1/"
+	statusPath  = "/status"
+	drainPath   = "/drain"
+	stacksPath  = "/stacks"
+	checkPath   = "/check"
+	apiPrefix   = "/v1/"
+	adminPrefix = "/admin/"
 	// deadlockPath is for tests; a gateway refuses unless it was started for one.
 	deadlockPath = "/test/deadlock"
 )

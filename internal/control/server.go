@@ -119,7 +119,7 @@ func (l *Listener) Close() error {
 }
 
 // Serve answers on ln until ctx ends, then gives open answers a moment, and
-// closes ln. api is mounted below /v1/. It returns nil when ctx ended it.
+// closes ln. api is mounted below /v1/ and /admin/. It returns nil when ctx ended it.
 func Serve(ctx context.Context, ln *Listener, h Handler, api http.Handler) error {
 	srv := &http.Server{
 		Handler:           routes(h, api),
@@ -164,6 +164,7 @@ func routes(h Handler, api http.Handler) http.Handler {
 	}
 	if api != nil {
 		mux.Handle(apiPrefix, api)
+		mux.Handle(adminPrefix, api)
 	}
 	return mux
 }

@@ -3,6 +3,8 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -80,6 +82,9 @@ func (c *chats) parts(m turn.Message, text string) []outbox.Part {
 	}
 	return inbound.PartsFor(platform.Limits{Text: 1 << 10}, m, text)
 }
+
+// accounts lists the accounts, sorted.
+func (c *chats) accounts() []string { return slices.Sorted(maps.Keys(c.by)) }
 
 func (c *chats) wake(account string) {
 	if box := c.boxes[account]; box != nil {

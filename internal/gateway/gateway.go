@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"github.com/hermesgw/hermes/internal/access"
+	"github.com/hermesgw/hermes/internal/admin"
 	"github.com/hermesgw/hermes/internal/agent"
 	"github.com/hermesgw/hermes/internal/chat"
 	"github.com/hermesgw/hermes/internal/exitcode"
@@ -58,6 +59,9 @@ type Store interface {
 	turn.Journal
 	inbound.Store
 	outbox.Store
+	admin.Store
+	// Prune removes old conversations, see store.Store.
+	Prune(ctx context.Context, before time.Time, maxBytes int64) (int64, error)
 	// Writable makes a small real write.
 	Writable(ctx context.Context) error
 	// Runs lists what came through /v1/runs, newest first.
@@ -109,6 +113,10 @@ type Options struct {
 	Merge time.Duration
 	// MaxMessage bounds one message in bytes, wherever it comes from. Default 1 MiB.
 	MaxMessage int
+	// KeepFor and KeepBytes say when old conversations are removed: by their age,
+	// and by the size of the database. 0: never.
+	KeepFor   time.Duration
+	KeepBytes int64
 	// Audit writes a line of the audit log. Default: nothing.
 	Audit func(pairs ...string)
 
@@ -149,6 +157,7 @@ type Gateway struct {
 	turns   *turn.Engine
 	refused atomic.Int64 // messages that were not accepted
 	chats   *chats
+	admin   http.Handler
 	serving chan struct{} // a place for each request that is served
 	api     http.Handler  // /v1/, for whoever was let in
 	started time.Time
@@ -169,7 +178,12 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	g.api = g.routesV1()
-	return g, nil
+	var err error
+	g.admin, err = admin.New(admin.Options{
+		Store: o.Store, Wake: g.chats.wake, Accounts: g.chats.accounts, Audit: o.Audit,
+		Accept: func(ctx context.Context, m turn.Message) error { _, _, _, err := g.turns.Accept(ctx, m); return err },
+	})
+	return g, err
 }
 
 // buildTurns joins the model, the agent and the journal.
@@ -258,6 +272,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	checking, stopChecking := context.WithCancel(ctx)
 	var checks sync.WaitGroup
 	checks.Go(func() { g.health.watch(checking, g.probes(ln.Addr())) })
+	checks.Go(func() { g.prune(checking) })
 
 	var err error
 	select {
@@ -271,6 +286,38 @@ func (g *Gateway) Run(ctx context.Context) error {
 	stopChats()
 	end(ctx, srv)
 	return err
+}
+
+// pruneEvery is how often old conversations are removed, and pruneFirst how long
+// after the start: that has better things to do.
+const (
+	pruneEvery = time.Hour
+	pruneFirst = time.Minute
+)
+
+// prune removes old conversations now and then until ctx ends.
+func (g *Gateway) prune(ctx context.Context) {
+	timer := time.NewTimer(pruneFirst)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		timer.Reset(pruneEvery)
+		var before time.Time
+		if g.o.KeepFor > 0 {
+			before = time.Now().Add(-g.o.KeepFor)
+		}
+		n, err := g.o.Store.Prune(ctx, before, g.o.KeepBytes)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			g.log.Error("cannot remove old conversations", "error", err)
+		case n > 0:
+			g.log.Info("old conversations removed", "count", n)
+		}
+	}
 }
 
 func (g *Gateway) server() *http.Server {
@@ -315,6 +362,10 @@ func (g *Gateway) StartDraining(reason string) {
 
 // API serves /v1/ without asking who comes: for a socket that knows its peers.
 func (g *Gateway) API() http.Handler { return g.api }
+
+// Admin serves /admin/ without asking who comes: for a socket that knows its
+// peers.
+func (g *Gateway) Admin() http.Handler { return g.admin }
 
 // Ready is closed when the gateway is ready for the first time.
 func (g *Gateway) Ready() <-chan struct{} { return g.health.first }

@@ -107,6 +107,7 @@ type Pairing struct {
 	Sender   string
 	Name     string
 	Created  time.Time
+	To       outbox.Address // where the sender is told that they were let in
 }
 
 const (
@@ -288,7 +289,7 @@ func (v *visit) offerPairing(ctx context.Context) error {
 		return v.say(ctx, "I may not talk to you. The operator lets people in by their id; yours is "+who)
 	}
 	p, fresh, err := v.desk.o.Store.Pair(ctx, Pairing{
-		Code: newCode(), Platform: v.adapter.Platform(), Sender: v.in.Sender.ID, Name: v.in.Sender.Name, Created: time.Now(),
+		Code: newCode(), Platform: v.adapter.Platform(), Sender: v.in.Sender.ID, Name: v.in.Sender.Name, Created: time.Now(), To: v.address(),
 	})
 	if errors.Is(err, ErrTooMany) {
 		return v.say(ctx, "I do not know you, and too many others ask to be let in just now. Try again in an hour.")

@@ -176,8 +176,12 @@ func pair(tx *writes, p inbound.Pairing) (inbound.Pairing, bool, error) {
 	if open >= inbound.MaxPairings {
 		return p, false, inbound.ErrTooMany
 	}
-	_, err = tx.exec(`INSERT INTO pairings (code, platform, sender, name, created_at) VALUES (?, ?, ?, ?, ?)`,
-		p.Code, p.Platform, p.Sender, p.Name, micros(p.Created))
+	reply, err := json.Marshal(p.To)
+	if err != nil {
+		return p, false, err
+	}
+	_, err = tx.exec(`INSERT INTO pairings (code, platform, sender, name, reply, created_at) VALUES (?, ?, ?, ?, ?, ?)`,
+		p.Code, p.Platform, p.Sender, p.Name, string(reply), micros(p.Created))
 	return p, true, err
 }
 

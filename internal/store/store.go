@@ -41,6 +41,7 @@ const readers = 2
 
 // Store is an open database. It is safe for concurrent use.
 type Store struct {
+	path   string
 	db     *sql.DB // of the writer
 	read   *sql.DB
 	writer *writer
@@ -71,7 +72,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	}
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(readers)
-	return &Store{db: db, read: read, writer: w}, nil
+	return &Store{path: path, db: db, read: read, writer: w}, nil
 }
 
 // create makes the file before SQLite does: SQLite's would follow the umask,

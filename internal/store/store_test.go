@@ -28,7 +28,7 @@ func open(t *testing.T, path string) *store.Store {
 
 func path(t *testing.T) string { return filepath.Join(t.TempDir(), store.FileName) }
 
-func turn(i int) []chat.Message {
+func exchange(i int) []chat.Message {
 	return []chat.Message{{Role: chat.User, Text: fmt.Sprintf("ask %d", i)}, {Role: chat.Assistant, Text: fmt.Sprintf("say %d", i)}}
 }
 
@@ -46,10 +46,10 @@ func TestConversationSurvivesARestart(t *testing.T) {
 	s := open(t, p)
 	var want []chat.Message
 	for i := range 3 {
-		if err := s.Append(t.Context(), "a", turn(i)); err != nil {
+		if err := s.Append(t.Context(), "a", exchange(i)); err != nil {
 			t.Fatal(err)
 		}
-		want = append(want, turn(i)...)
+		want = append(want, exchange(i)...)
 	}
 	if err := s.Append(t.Context(), "b", []chat.Message{{Role: chat.User, Text: "\x00 🙂 '; DROP TABLE messages"}}); err != nil {
 		t.Fatal(err)
@@ -77,7 +77,7 @@ func TestTurnIsStoredWholeOrNotAtAll(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := s.Append(ctx, "a", turn(1)); err == nil || len(history(t, s, "a")) != 0 {
+	if err := s.Append(ctx, "a", exchange(1)); err == nil || len(history(t, s, "a")) != 0 {
 		t.Errorf("cancelled: %v, history %v", err, history(t, s, "a"))
 	}
 }
@@ -88,7 +88,7 @@ func TestManyWritersLoseNothing(t *testing.T) {
 	for w := range 8 {
 		wg.Go(func() {
 			for i := range 10 {
-				if err := s.Append(t.Context(), "shared", turn(w*100+i)); err != nil {
+				if err := s.Append(t.Context(), "shared", exchange(w*100+i)); err != nil {
 					t.Error(err)
 				}
 			}
@@ -172,7 +172,7 @@ func TestPathsWithSpecialCharacters(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := open(t, filepath.Join(dir, store.FileName))
-	if err := s.Append(t.Context(), "a", turn(1)); err != nil {
+	if err := s.Append(t.Context(), "a", exchange(1)); err != nil {
 		t.Fatal(err)
 	}
 	if fi, err := os.Stat(filepath.Join(dir, store.FileName)); err != nil || fi.Size() == 0 {

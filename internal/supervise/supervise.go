@@ -122,7 +122,7 @@ type Platform struct {
 // Report is the whole answer of `hermes gateway status -o json`.
 type Report struct {
 	Schema   int       `json:"schema"`  // 1
-	Manager  string    `json:"manager"` // s6, none
+	Manager  string    `json:"manager"` // s6, systemd, none
 	Services []Service `json:"services"`
 }
 

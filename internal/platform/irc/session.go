@@ -321,7 +321,7 @@ func (s *session) write(m ircmsg.Message) {
 		s.log.Warn("irc line left out", "command", m.Command, "cause", err)
 		return
 	}
-	if err := s.conn.SetWriteDeadline(time.Now().Add(writing)); err == nil {
+	if err = s.conn.SetWriteDeadline(time.Now().Add(writing)); err == nil {
 		_, err = s.conn.Write(line)
 	}
 	if err != nil && s.end == nil {

@@ -121,6 +121,7 @@ CREATE TABLE pairings (
     platform   TEXT    NOT NULL,
     sender     TEXT    NOT NULL,
     name       TEXT    NOT NULL DEFAULT '',
+    reply      TEXT    NOT NULL,            -- JSON: where the sender is told
     created_at INTEGER NOT NULL,
     UNIQUE (platform, sender)
 ) STRICT, WITHOUT ROWID;
@@ -133,10 +134,14 @@ CREATE TABLE paired (
     PRIMARY KEY (platform, sender)
 ) STRICT, WITHOUT ROWID;
 
+-- Retention takes what was not used for longest.
+CREATE INDEX sessions_updated ON sessions (updated_at);
+
 -- Taken back by /retry: not part of the conversation any more.
 ALTER TABLE messages ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0;
 
 -- +goose Down
+DROP INDEX sessions_updated;
 ALTER TABLE messages DROP COLUMN hidden;
 DROP TABLE paired;
 DROP TABLE pairings;

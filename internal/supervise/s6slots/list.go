@@ -223,11 +223,15 @@ func (o observation) state(spec supervise.Spec) (supervise.State, string, time.T
 	return supervise.Starting, "", st.Since
 }
 
+// Unsupervised is the reason that stands beside the state of a gateway that s6
+// does not run.
+const Unsupervised = "runs in the foreground, not supervised"
+
 // outside is the state of a service that s6 does not run: a gateway may still
 // run in the foreground, beside its slot.
 func (o observation) outside(spec supervise.Spec) (supervise.State, string, time.Time) {
 	if g := o.gateway; g != nil {
-		reason := strings.TrimPrefix(g.Reason+"; runs in the foreground, not supervised", "; ")
+		reason := strings.TrimPrefix(g.Reason+"; "+Unsupervised, "; ")
 		return g.State, reason, g.Since
 	}
 	if spec.Kind == supervise.KindDashboard && !o.registered {

@@ -1,0 +1,185 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hermesgw/hermes/internal/chat"
+	"github.com/hermesgw/hermes/internal/exitcode"
+	"github.com/hermesgw/hermes/internal/outbox"
+	"github.com/hermesgw/hermes/internal/store"
+	"github.com/hermesgw/hermes/internal/turn"
+)
+
+// answer accepts a message of session and ends its turn.
+func answer(t *testing.T, s *store.Store, id, session, text string, parts ...outbox.Part) {
+	t.Helper()
+	m, _, err := s.Accept(t.Context(), turn.Message{
+		ID: id, Account: "a", External: id, Chat: "http/" + session, Session: session, Received: time.Now(),
+		Ask: turn.Ask{Messages: []chat.Message{{Role: chat.User, Text: text}}},
+	}, func(turn.Message) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Finish(t.Context(), turn.Outcome{
+		Seq: m.Seq, State: turn.Answered, Session: session, At: time.Now(),
+		News: []chat.Message{{Role: chat.User, Text: text}, {Role: chat.Assistant, Text: "re: " + text}}, Parts: parts,
+	}, func() {}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func part(id string) outbox.Part {
+	return outbox.Part{Delivery: "dlv_" + id, Message: id, Address: outbox.Address{Account: "a", Chat: "c"}, Part: 1, Parts: 1, Text: "x", Created: time.Now()}
+}
+
+// A copy that is made while many write is one moment of the database: it holds
+// whole turns and adds up.
+func TestBackupWhileManyWriteIsOneMoment(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, filepath.Join(dir, store.FileName))
+	answer(t, s, "msg_first", "first", "before", part("msg_first"))
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+					answer(t, s, fmt.Sprintf("msg_%d_%d", w, i), fmt.Sprint("s", w), "text")
+				}
+			}
+		})
+	}
+	backup := filepath.Join(dir, "backup.db")
+	err := s.Backup(t.Context(), backup)
+	close(stop)
+	wg.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fi, err := os.Stat(backup); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", fi, err)
+	}
+	if err := s.Backup(t.Context(), backup); err == nil || !strings.Contains(err.Error(), "exists already") {
+		t.Errorf("over another: %v", err)
+	}
+	s.Close()
+
+	target := filepath.Join(dir, "restored", store.FileName)
+	if err := os.Mkdir(filepath.Dir(target), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if kept, err := store.Restore(t.Context(), backup, target, time.Now()); err != nil || kept != "" {
+		t.Fatalf("%q %v", kept, err)
+	}
+	r := open(t, target)
+	n, err := r.Tally(t.Context())
+	if err != nil || n.Received < 1 || n.Received != n.Answered+n.Queued+n.Running+n.Failed {
+		t.Errorf("%+v %v", n, err)
+	}
+	for w := range 8 {
+		h, err := r.History(t.Context(), fmt.Sprint("s", w))
+		if err != nil || len(h)%2 != 0 {
+			t.Errorf("session %d has %d messages, %v", w, len(h), err)
+		}
+	}
+	// What was to be sent may have been since.
+	parts, err := r.OpenParts(t.Context(), "a", 0)
+	if err != nil || len(parts) != 1 || !parts[0].Unsure {
+		t.Errorf("%+v %v", parts, err)
+	}
+}
+
+func TestRestoreKeepsWhatWasThere(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, store.FileName)
+	s := open(t, path)
+	answer(t, s, "msg_1", "s", "old")
+	backup := filepath.Join(dir, "b.db")
+	if err := s.Backup(t.Context(), backup); err != nil {
+		t.Fatal(err)
+	}
+	answer(t, s, "msg_2", "s", "newer")
+	s.Close()
+	kept, err := store.Restore(t.Context(), backup, path, time.Now())
+	if err != nil || !strings.HasPrefix(kept, path+".before-restore-") {
+		t.Fatalf("%q %v", kept, err)
+	}
+	if h := history(t, open(t, path), "s"); len(h) != 2 {
+		t.Errorf("restored %v", h)
+	}
+	if h := history(t, open(t, kept), "s"); len(h) != 4 {
+		t.Errorf("kept %v", h)
+	}
+}
+
+func TestRestoreRefusesWhatIsNoBackup(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, store.FileName)
+	answer(t, open(t, path), "msg_1", "s", "text")
+	bad := filepath.Join(dir, "bad")
+	if err := os.WriteFile(bad, []byte(strings.Repeat("no database ", 1000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Restore(t.Context(), bad, path, time.Now()); err == nil || exitcode.Of(err) != exitcode.Config {
+		t.Errorf("%v", err)
+	}
+	if after, _ := os.ReadDir(dir); len(after) != len(before) {
+		t.Errorf("%v became %v", before, after)
+	}
+}
+
+func TestPruneTakesWhatIsOldAndNothingOpen(t *testing.T) {
+	s := open(t, path(t))
+	for i := range 120 {
+		answer(t, s, fmt.Sprint("msg_", i), fmt.Sprint("s", i), strings.Repeat("x", 1000))
+	}
+	answer(t, s, "msg_undelivered", "undelivered", "x", part("msg_undelivered"))
+	if _, _, err := s.Accept(t.Context(), turn.Message{ID: "msg_open", Account: "a", External: "o", Chat: "c", Session: "s0", Received: time.Now()}, func(turn.Message) {}); err != nil {
+		t.Fatal(err)
+	}
+	before, err := s.Tally(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.Prune(t.Context(), time.Now().Add(-time.Hour), 0); n != 0 || err != nil {
+		t.Errorf("nothing is an hour old: %d, %v", n, err)
+	}
+	size, err := s.Size(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := s.Prune(t.Context(), time.Time{}, size-64<<10)
+	if err != nil || n == 0 || n > 110 {
+		t.Errorf("for its size %d, %v", n, err)
+	}
+	if now, err := s.Size(t.Context()); err != nil || now > size-64<<10 {
+		t.Errorf("it takes %d, %v", now, err)
+	}
+	rest, err := s.Prune(t.Context(), time.Now().Add(time.Hour), 0)
+	if err != nil || n+rest != 119 {
+		t.Errorf("for its age %d more, %v", rest, err)
+	}
+	if left, err := s.AllSessions(t.Context(), "", 10); err != nil || len(left) != 2 {
+		t.Errorf("left %+v, %v", left, err)
+	}
+	if after, err := s.Tally(t.Context()); err != nil || after != before {
+		t.Errorf("counted %+v, before %+v, %v", after, before, err)
+	}
+	if _, err := s.Message(t.Context(), "msg_5"); !errors.Is(err, turn.ErrUnknown) {
+		t.Errorf("%v", err)
+	}
+}
