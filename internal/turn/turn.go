@@ -71,10 +71,10 @@ const (
 	MaxAttempts = 3
 	// journalTimeout bounds one read of the journal.
 	journalTimeout = 10 * time.Second
-	// finishRetry is the pause before an outcome is committed again that the disk
-	// did not take; it doubles up to finishRetryMax.
-	finishRetry    = 200 * time.Millisecond
-	finishRetryMax = 5 * time.Second
+	// persistRetry is the pause before something is committed again that the disk
+	// did not take; it doubles up to persistRetryMax.
+	persistRetry    = 200 * time.Millisecond
+	persistRetryMax = 5 * time.Second
 	// dropAsk is the size in bytes from which on the text of a message that waits
 	// is not held in memory.
 	dropAsk = 4 << 10

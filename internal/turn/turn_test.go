@@ -405,15 +405,63 @@ type full struct {
 	left int
 }
 
-func (f *full) Finish(ctx context.Context, o turn.Outcome, after func()) error {
+func (f *full) fails() bool {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.left--
-	fails := f.left >= 0
-	f.mu.Unlock()
-	if fails {
+	return f.left >= 0
+}
+
+func (f *full) Finish(ctx context.Context, o turn.Outcome, after func()) error {
+	if f.fails() {
 		return errors.New("disk full")
 	}
 	return f.Store.Finish(ctx, o, after)
+}
+
+// fullAtBegin is the same at another moment.
+type fullAtBegin struct{ full }
+
+func (f *fullAtBegin) Begin(ctx context.Context, seq int64, at time.Time) (int, error) {
+	if f.fails() {
+		return 0, errors.New("disk full")
+	}
+	return f.Store.Begin(ctx, seq, at)
+}
+
+func (f *fullAtBegin) Finish(ctx context.Context, o turn.Outcome, after func()) error {
+	return f.Store.Finish(ctx, o, after)
+}
+
+// A message that was accepted just before the disk was full used to fail.
+func TestTurnWaitsForTheDisk(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), store.FileName))
+	e := start(t, db, brain(echo), func(o *turn.Options) { o.Journal = &fullAtBegin{full{Store: db, left: 2}} })
+	if p := wait(t, accept(t, e, message("msg_1", "c", "x"))); p.Err != nil || p.Message.State != turn.Answered {
+		t.Errorf("%s: %v", p.Message.State, p.Err)
+	}
+}
+
+func TestStopEndsWaitingForTheDisk(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), store.FileName))
+	tried := make(chan struct{}, 1)
+	e := start(t, db, brain(echo), func(o *turn.Options) {
+		o.Journal = &fullAtBegin{full{Store: db, left: 1 << 30}}
+		o.Broken = func() {
+			select {
+			case tried <- struct{}{}:
+			default:
+			}
+		}
+	})
+	l := accept(t, e, message("msg_1", "c", "x"))
+	<-tried
+	if ok, err := e.Stop(t.Context(), "msg_1"); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if p := wait(t, l); p.Message.Reason != turn.Cancelled {
+		t.Errorf("%s: %v", p.Message.State, p.Err)
+	}
 }
 
 func TestAnswerWaitsForTheDisk(t *testing.T) {

@@ -169,7 +169,11 @@ func (e *Engine) begin(ctx context.Context, l *Live) (Message, error) {
 	m, loaded := l.snapshot()
 	now := time.Now()
 	e.o.Observe.Stage("queue", now.Sub(m.Received))
-	attempts, err := e.o.Journal.Begin(ctx, m.Seq, now)
+	attempts := 0
+	err := e.persist(ctx, m.ID, func() (err error) {
+		attempts, err = e.o.Journal.Begin(ctx, m.Seq, now)
+		return err
+	})
 	if err != nil {
 		return m, e.broken(err)
 	}
@@ -181,7 +185,7 @@ func (e *Engine) begin(ctx context.Context, l *Live) (Message, error) {
 		}
 	}
 	if m.Ask.TakeBack > 0 {
-		if err := e.o.Journal.TakeBack(ctx, m.Session, m.Ask.TakeBack); err != nil {
+		if err := e.persist(ctx, m.ID, func() error { return e.o.Journal.TakeBack(ctx, m.Session, m.Ask.TakeBack) }); err != nil {
 			return m, e.broken(err)
 		}
 	}
@@ -229,8 +233,25 @@ func (e *Engine) broken(err error) error {
 	return &chat.Error{Kind: chat.Unavailable, Message: "the database failed: " + err.Error(), Err: err}
 }
 
-// finish commits how a message ended, again and again if the disk does not take
-// it: only the end of the process ends that, and then the next one begins anew.
+// persist repeats write until the disk takes it: what was accepted does not fail
+// because the disk is full for a while. Only the end of the turn or of the
+// process ends that.
+func (e *Engine) persist(ctx context.Context, message string, write func() error) error {
+	for pause := persistRetry; ; pause = min(2*pause, persistRetryMax) {
+		err := write()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		e.o.Broken()
+		e.log.Error("cannot store the state of a turn; trying again", "message", message, "error", err)
+		if !sleep(ctx, pause) {
+			return err
+		}
+	}
+}
+
+// finish commits how a message ended: only the end of the process ends the
+// trying, and then the next one begins anew.
 func (e *Engine) finish(ctx context.Context, l *Live, m Message, joined []*Live, result agent.Result, err error, news ...chat.Message) {
 	o := e.outcome(l, m, result, err, news)
 	for _, other := range joined {
@@ -238,17 +259,12 @@ func (e *Engine) finish(ctx context.Context, l *Live, m Message, joined []*Live,
 	}
 	ended := m.ended(o)
 	start := time.Now()
-	for pause := finishRetry; ; pause = min(2*pause, finishRetryMax) {
-		ferr := e.o.Journal.Finish(context.WithoutCancel(ctx), o, func() { e.ended(l, joined, o) })
-		if ferr == nil {
-			break
-		}
-		e.o.Broken()
-		e.log.Error("cannot store the end of a turn; trying again", "message", m.ID, "error", ferr)
-		if !e.sleep(pause) {
-			e.abandon(l, joined)
-			return
-		}
+	keeping := context.WithoutCancel(ctx)
+	if e.persist(e.ctx, m.ID, func() error {
+		return e.o.Journal.Finish(keeping, o, func() { e.ended(l, joined, o) })
+	}) != nil {
+		e.abandon(l, joined)
+		return
 	}
 	e.o.Observe.Stage("store", time.Since(start))
 	e.o.Observe.Stage("total", time.Since(m.Received))
@@ -283,14 +299,14 @@ func (e *Engine) ended(l *Live, joined []*Live, o Outcome) {
 	}
 }
 
-// sleep waits d; false means that the process ends.
-func (e *Engine) sleep(d time.Duration) bool {
+// sleep waits d; false: ctx ended before.
+func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
 		return true
-	case <-e.ctx.Done():
+	case <-ctx.Done():
 		return false
 	}
 }
