@@ -104,12 +104,9 @@ func live(t *testing.T, p plan) (counts, []violation) {
 	if !wrong {
 		w.settle(p.settle)
 	}
+	stopScraping()
 	cancel()
 	crowd.wg.Wait()
-	stopScraping()
-	if !wrong {
-		w.lastScrape(p.settle)
-	}
 	return check(w.ledger, w.model.Seen(), !wrong)
 }
 
@@ -142,18 +139,21 @@ func (w *world) operate() {
 	_, _ = dockerWithin(ctx, "exec", w.gateway, "hermes", "gateway", "start")
 }
 
-// settle waits until everybody has what they wait for; who has not is the
-// checker's affair.
+// settle waits until everybody has what they wait for, and nothing is on its way
+// that nobody waits for: an answer to what somebody on IRC has sent again. Who
+// gets nothing is the checker's affair.
 func (w *world) settle(patience time.Duration) {
-	deadline := time.Now().Add(patience)
-	for time.Now().Before(deadline) {
-		if len(w.ledger.open()) == 0 {
-			return
-		}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for ; ctx.Err() == nil; sleep(ctx, scrapeEvery) {
 		if w.ready() != nil {
 			w.operate()
 		}
-		time.Sleep(100 * time.Millisecond)
+		s, err := w.scrapeOnce(ctx)
+		answered, failed := w.ledger.outcomes()
+		if err == nil && len(w.ledger.open()) == 0 && s.queued+s.running == 0 && s.answered == answered && s.failed == failed {
+			return
+		}
 	}
 }
 
@@ -171,18 +171,6 @@ func (w *world) scrape() (stop func()) {
 		}
 	})
 	return func() { cancel(); wg.Wait() }
-}
-
-// lastScrape waits until nothing is open.
-func (w *world) lastScrape(patience time.Duration) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	for ctx.Err() == nil {
-		if s, err := w.scrapeOnce(ctx); err == nil && s.queued+s.running == 0 {
-			return
-		}
-		sleep(ctx, scrapeEvery)
-	}
 }
 
 func (w *world) scrapeOnce(ctx context.Context) (scrape, error) {

@@ -44,6 +44,7 @@ func (p *people) irc(ctx context.Context, n int) error {
 	c.raw("USER " + c.nick + " 0 * :" + c.nick)
 	p.wg.Go(c.listen)
 	c.talk(ctx, n)
+	<-ctx.Done() // answers to what was sent again are still to come
 	return nil
 }
 

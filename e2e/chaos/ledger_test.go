@@ -113,13 +113,6 @@ func (l *ledger) fault(f fault) {
 	l.faults = append(l.faults, f)
 }
 
-// done says whether a message, or on IRC its number, has an outcome.
-func (l *ledger) done(m *message) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(m.answers) > 0 || m.failed != ""
-}
-
 var (
 	// answerText is what the scripted model says, see modelserver.Answer.
 	answerText = regexp.MustCompile(`Message (\d+) of this conversation\. You said: (\w+\.\d+\.\d+)`)
@@ -186,4 +179,19 @@ func (l *ledger) open() (ids []string) {
 		}
 	}
 	return ids
+}
+
+// outcomes is how many sendings have an answer, and how many failed.
+func (l *ledger) outcomes() (answered, failed int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, m := range l.order {
+		switch {
+		case len(m.answers) > 0:
+			answered++
+		case m.failed != "":
+			failed++
+		}
+	}
+	return answered, failed + len(l.apologies)
 }

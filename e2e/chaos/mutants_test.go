@@ -38,7 +38,7 @@ func mutants() []mutant {
 			old: `kept, _, fresh, err := g.accept(r, m)`,
 			new: `kept, fresh, err := m, true, error(nil)
 	time.AfterFunc(200*time.Millisecond, func() { g.accept(r, m) })`,
-			kinds: []string{"kill -9"}, faults: 12, found: []string{"lost"},
+			kinds: []string{"kill -9"}, faults: 12, found: []string{"lost", "doubled"},
 		},
 		{
 			protection: "a message is accepted once for each account and id", file: turnsFile,
@@ -72,8 +72,10 @@ func mutants() []mutant {
 		},
 		{
 			protection: "the end of a turn is committed again until the disk takes it", file: workFile,
-			old:   `if !e.sleep(pause) {`,
-			new:   `if true {`,
+			old: `if e.persist(e.ctx, m.ID, func() error {
+		return e.o.Journal.Finish(keeping, o, func() { e.ended(l, joined, o) })
+	}) != nil {`,
+			new:   `if e.o.Journal.Finish(keeping, o, func() { e.ended(l, joined, o) }) != nil {`,
 			kinds: []string{"disk full"}, faults: 12, found: []string{"lost", "empty", "order", "asked again"},
 		},
 		{
