@@ -211,5 +211,11 @@ func mutants() []mutant {
 			pkg: "./internal/app", test: "TestNoteOfADeafGatewayIsDoubted",
 			fails: "in vain until nobody believes it any more",
 		},
+		{
+			guard: "a turn waits for a full disk before it begins, too", file: "internal/turn/work.go",
+			old: `if err == nil || ctx.Err() != nil {`, new: `if err == nil || ctx != e.ctx {`,
+			pkg: "./internal/turn", test: "TestTurnWaitsForTheDisk",
+			fails: "the database failed: disk full",
+		},
 	}
 }
