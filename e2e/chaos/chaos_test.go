@@ -26,8 +26,7 @@ var (
 // plan is what happens in one world.
 type plan struct {
 	seed   uint64
-	faults int
-	kinds  []kind
+	faults []kind
 	// binary takes the place of the image's; empty: it is the product.
 	binary string
 	// settle is how long open messages are waited for at the end.
@@ -47,6 +46,7 @@ func TestChaos(t *testing.T) {
 	if *only != "" {
 		list = named(t, strings.Split(*only, ",")...)
 	}
+	cards := deck(rand.New(rand.NewPCG(first, 0)), list, *faults)
 	var mu sync.Mutex
 	var sum counts
 	began := time.Now()
@@ -54,11 +54,8 @@ func TestChaos(t *testing.T) {
 		for i := range *worlds {
 			t.Run(strconv.Itoa(i), func(t *testing.T) {
 				t.Parallel()
-				share := *faults / *worlds
-				if i < *faults%*worlds {
-					share++
-				}
-				got, found := live(t, plan{seed: first + uint64(i), faults: share, kinds: list, settle: patience})
+				share := cards[i*len(cards) / *worlds : (i+1)*len(cards) / *worlds]
+				got, found := live(t, plan{seed: first + uint64(i), faults: share, settle: patience})
 				for _, v := range found {
 					t.Error(v)
 				}
@@ -68,7 +65,7 @@ func TestChaos(t *testing.T) {
 			})
 		}
 	})
-	text := fmt.Sprintf("seed %d, %d worlds, %s\n%s", first, *worlds, time.Since(began).Round(time.Second), sum)
+	text := fmt.Sprintf("seed %d, %d worlds, %s, revision %s\n%s", first, *worlds, time.Since(began).Round(time.Second), revision(t), sum)
 	t.Log("\n" + text)
 	if *report != "" {
 		if err := os.WriteFile(*report, []byte(text+"\n"), 0o644); err != nil {
@@ -88,16 +85,15 @@ func live(t *testing.T, p plan) (counts, []violation) {
 
 	r := rand.New(rand.NewPCG(p.seed, 0))
 	wrong := false
-	for n := 0; n < p.faults && !wrong; n++ {
+	for _, k := range p.faults {
 		time.Sleep(between(r, 300*time.Millisecond, 2500*time.Millisecond))
-		if err := w.strike(choose(r, p.kinds), r); err != nil {
+		if err := w.strike(k, r); err != nil {
 			t.Errorf("cannot do harm: %v", err)
 			break
 		}
 		w.operate()
-		if p.eager {
-			_, found := check(w.ledger, w.model.Seen(), false)
-			wrong = len(found) > 0
+		if wrong = p.eager && w.wrong(); wrong {
+			break
 		}
 	}
 	close(crowd.stop)
@@ -123,6 +119,12 @@ func (p *people) begin(ctx context.Context) {
 		p.wg.Go(func() { p.runs(ctx, each+n) })
 		p.wg.Go(func() { p.completions(ctx, 2*each+n) })
 	}
+}
+
+// wrong says whether something is there already that can never become right.
+func (w *world) wrong() bool {
+	_, found := check(w.ledger, w.model.Seen(), false)
+	return len(found) > 0
 }
 
 // operate is what somebody does who looks after the gateway: one that was ended

@@ -197,20 +197,29 @@ func (c *checker) apologised(a apology, list []*message) {
 // ended is how many processes were ended between two moments.
 func (c *checker) ended(from, to time.Time) (n int) {
 	for _, f := range c.ledger.faults {
-		if f.ends && f.around(from, to) {
-			n++
+		if f.around(from, to) {
+			n += f.ends
 		}
 	}
 	return n
 }
 
-// excused says whether m can have been lost before it was accepted.
+// excused says whether m can have been lost before it was accepted: whether
+// something happened before a later one of the chat was, as the model or a
+// person shows.
 func (c *checker) excused(m *message, later []*message) bool {
 	proof := time.Now()
+	earlier := func(t time.Time) {
+		if t.Before(proof) {
+			proof = t
+		}
+	}
 	for _, other := range later {
+		if calls := c.calls[other.id]; len(calls) > 0 {
+			earlier(calls[0].Time)
+		}
 		if len(other.answers) > 0 {
-			proof = other.answers[0].at
-			break
+			earlier(other.answers[0].at)
 		}
 	}
 	return slices.ContainsFunc(c.ledger.faults, func(f fault) bool {
@@ -228,6 +237,9 @@ func (c *checker) copies(list []*message) {
 				c.counts.labelled++
 				if i == 0 {
 					c.counts.labelledFirst++
+				}
+				if !slices.ContainsFunc(c.ledger.faults, func(f fault) bool { return f.around(m.sent, a.at) }) {
+					c.bad("label", "%s is labelled as perhaps a repeat, and nothing had happened", m.id)
 				}
 			case m.http && a.text != m.answers[0].text:
 				c.bad("doubled", "%s was answered %q and then %q", m.id, m.answers[0].text, a.text)
@@ -287,7 +299,7 @@ func (c *checker) arrivals(list []*message) {
 // one call of each chat whose outcome is not committed: that one may be made
 // again, once for each such end.
 func (c *checker) repeats(list []*message) {
-	used := map[int]bool{}
+	used := map[int]int{}
 	for _, m := range list {
 		calls := c.calls[m.id]
 		for i, call := range calls {
@@ -311,10 +323,10 @@ func (c *checker) repeats(list []*message) {
 
 // inFlight finds the process whose end excuses that a call was made again; each
 // excuses one in a chat.
-func (c *checker) inFlight(first, again modelserver.Seen, used map[int]bool) bool {
+func (c *checker) inFlight(first, again modelserver.Seen, used map[int]int) bool {
 	for i, f := range c.ledger.faults {
-		if f.ends && !used[i] && f.around(first.Time, again.Time) {
-			used[i] = true
+		if used[i] < f.ends && f.around(first.Time, again.Time) {
+			used[i]++
 			c.repeatsAt[i]++
 			c.counts.repeated++
 			c.counts.repeatsAt = max(c.counts.repeatsAt, c.repeatsAt[i])
@@ -325,7 +337,7 @@ func (c *checker) inFlight(first, again modelserver.Seen, used map[int]bool) boo
 }
 
 // repeat judges a call that the model had answered.
-func (c *checker) repeat(m *message, first, again modelserver.Seen, used map[int]bool) {
+func (c *checker) repeat(m *message, first, again modelserver.Seen, used map[int]int) {
 	if !c.inFlight(first, again, used) {
 		c.bad("asked again", "the model answered %s at %s and was asked again at %s; no process ended in between",
 			m.id, clock(first.Ended), clock(again.Time))
@@ -334,7 +346,7 @@ func (c *checker) repeat(m *message, first, again modelserver.Seen, used map[int
 
 // cutOff judges a call that broke off: by the end of a process, or of a
 // connection.
-func (c *checker) cutOff(m *message, first, again modelserver.Seen, used map[int]bool) {
+func (c *checker) cutOff(m *message, first, again modelserver.Seen, used map[int]int) {
 	if c.inFlight(first, again, used) {
 		return
 	}

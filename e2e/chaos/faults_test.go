@@ -14,7 +14,7 @@ import (
 type kind struct {
 	name   string
 	weight int
-	ends   bool // the process, without a chance to finish
+	ends   int  // how many processes, without a chance to finish
 	loses  bool // what is on its way in from IRC
 	do     func(w *world, r *rand.Rand) error
 }
@@ -29,19 +29,19 @@ const (
 // kinds is what happens to the gateway, and how often beside the others.
 func kinds() []kind {
 	return []kind{
-		{"kill -9", 24, true, true, kill},
-		{"kill -9 twice", 4, true, true, killTwice},
-		{"SIGSTOP", 10, false, false, stop},
-		{"deaf until the guard acts", 1, true, true, deaf},
-		{"drain", 8, false, true, drain},
-		{"docker restart", 4, false, true, restart},
-		{"docker kill", 6, true, true, dockerKill},
-		{"network cut", 8, false, false, cut},
-		{"IRC connection reset", 5, false, true, reset},
-		{"kill -9 with an IRC answer in doubt", 8, true, true, killInDoubt},
-		{"IRC reset with an answer in doubt", 5, false, true, resetInDoubt},
-		{"disk full", 9, false, false, fill},
-		{"kill -9 on a full disk", 3, true, true, killFull},
+		{"kill -9", 24, 1, true, kill},
+		{"kill -9 twice", 4, 2, true, killTwice},
+		{"SIGSTOP", 10, 0, false, stop},
+		{"deaf until the guard acts", 1, 1, true, deaf},
+		{"drain", 8, 0, true, drain},
+		{"docker restart", 4, 0, true, restart},
+		{"docker kill", 6, 1, true, dockerKill},
+		{"network cut", 8, 0, false, cut},
+		{"IRC connection reset", 5, 0, true, reset},
+		{"kill -9 with an IRC answer in doubt", 8, 1, true, killInDoubt},
+		{"IRC reset with an answer in doubt", 5, 0, true, resetInDoubt},
+		{"disk full", 9, 0, false, fill},
+		{"kill -9 on a full disk", 3, 1, true, killFull},
 	}
 }
 
@@ -56,6 +56,20 @@ func named(t testing.TB, names ...string) (list []kind) {
 		list = append(list, kinds()[i])
 	}
 	return list
+}
+
+// deck is n faults in a random order: each kind once if n is enough for that,
+// the others by weight.
+func deck(r *rand.Rand, list []kind, n int) []kind {
+	var cards []kind
+	if n >= len(list) {
+		cards = slices.Clone(list)
+	}
+	for len(cards) < n {
+		cards = append(cards, choose(r, list))
+	}
+	r.Shuffle(n, func(i, j int) { cards[i], cards[j] = cards[j], cards[i] })
+	return cards
 }
 
 // choose draws a kind by weight.

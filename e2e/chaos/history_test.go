@@ -24,7 +24,7 @@ func asked(id, chat string, number int, sent float64, answers ...answer) *messag
 func told(when float64, place int) answer { return answer{at: at(when), place: place, text: "so"} }
 
 func killed(from, to float64) fault {
-	return fault{kind: "kill -9", begin: at(from), end: at(to), ends: true, loses: true}
+	return fault{kind: "kill -9", begin: at(from), end: at(to), ends: 1, loses: true}
 }
 
 // TestCheckerFindsEachFault shows the checker small histories, each with one
@@ -58,6 +58,10 @@ func TestCheckerFindsEachFault(t *testing.T) {
 		"answered twice": {messages: []*message{asked("i.1.1", "i", 1, 1, told(2, 1), told(3, 1))}, want: "doubled"},
 		"the second time with a label": {
 			messages: []*message{asked("i.1.1", "i", 1, 1, told(2, 1), answer{at: at(3), place: 1, text: "so", labelled: true})},
+			faults:   []fault{killed(2, 2.5)},
+		},
+		"a label for nothing": {
+			messages: []*message{asked("i.1.1", "i", 1, 1, answer{at: at(3), place: 1, text: "so", labelled: true})}, want: "label",
 		},
 		"a place is missing": {
 			messages: []*message{asked("r.1.1", "r", 1, 0, told(2, 1)), asked("r.2.1", "r", 2, 1, told(3, 3))}, want: "order",

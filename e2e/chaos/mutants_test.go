@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -97,7 +98,8 @@ func TestEachProtectionIsNeeded(t *testing.T) {
 	for _, m := range mutants() {
 		t.Run(m.protection, func(t *testing.T) {
 			t.Parallel()
-			p := plan{seed: 1, faults: m.faults, kinds: named(t, m.kinds...), settle: 15 * time.Second, eager: true, binary: build(t, root, m)}
+			cards := deck(rand.New(rand.NewPCG(1, 0)), named(t, m.kinds...), m.faults)
+			p := plan{seed: 1, faults: cards, settle: 15 * time.Second, eager: true, binary: build(t, root, m)}
 			c, found := live(t, p)
 			i := slices.IndexFunc(found, func(v violation) bool { return slices.Contains(m.found, v.kind) })
 			if i < 0 {

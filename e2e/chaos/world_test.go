@@ -70,6 +70,12 @@ func mustDocker(t testing.TB, args ...string) string {
 	return out
 }
 
+// revision is the commit that the image was built from.
+func revision(t testing.TB) string {
+	t.Helper()
+	return mustDocker(t, "image", "inspect", "-f", `{{index .Config.Labels "org.opencontainers.image.revision"}}`, image())
+}
+
 func uniqueName() string { return "hermes-chaos-" + strings.ToLower(rand.Text()[:10]) }
 
 // world is one gateway and everything around it: a network of its own, a volume
