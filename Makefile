@@ -49,7 +49,7 @@ totals:
 	@rm -f .run/totals
 
 deps: ## install what the tests need and this machine lacks
-	@scripts/deps.sh cc s6 chromium shellcheck docker-compose podman ngircd
+	@scripts/deps.sh cc s6 chromium shellcheck docker-compose podman ngircd promtool systemd-analyze
 
 lint: ## gofumpt, go vet, staticcheck, shellcheck
 	@$(STATIC) scripts/lint.sh

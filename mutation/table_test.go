@@ -212,10 +212,48 @@ func mutants() []mutant {
 			fails: "in vain until nobody believes it any more",
 		},
 		{
-			guard: "a turn waits for a full disk before it begins, too", file: "internal/turn/work.go",
-			old: `if err == nil || ctx.Err() != nil {`, new: `if err == nil || ctx != e.ctx {`,
-			pkg: "./internal/turn", test: "TestTurnWaitsForTheDisk",
-			fails: "the database failed: disk full",
+			guard: "the same message is accepted once", file: "internal/store/turns.go",
+			old: `	if err == nil {
+		return known, false, nil
+	}`, new: `	if false && err == nil {
+		return known, false, nil
+	}`,
+			pkg: "./internal/turn", test: "TestTheSameMessageIsAcceptedOnce",
+			fails: "while it is open",
+		},
+		{
+			guard: "a turn that ends processes is set aside", file: "internal/turn/turn.go",
+			old: `m.State == Running && m.Attempts-m.Released >= MaxAttempts`, new: `false`,
+			pkg: "./internal/turn", test: "TestPoisonIsSetAside",
+			fails: "the peer was told",
+		},
+		{
+			guard: "a part that may have arrived is labelled", file: "internal/outbox/outbox.go",
+			old: `repeat := p.Unsure && !b.limits.Dedupes`, new: `repeat := false && !b.limits.Dedupes`,
+			pkg: "./internal/outbox", test: "TestUnsureIsLabelledOrHarmless",
+			fails: "labelled",
+		},
+		{
+			guard: "a part that was being sent at a crash is in doubt", file: "internal/outbox/outbox.go",
+			old: `if first && p.State == Sending {`, new: `if false && p.State == Sending {`,
+			pkg: "./internal/outbox", test: "TestCrashInTheUnknownWindow",
+			fails: "a: x",
+		},
+		{
+			guard: "nobody is let in without configuration", file: "internal/access/senders.go",
+			old: `	default:
+		return Stranger
+	}
+}
+
+// Open`, new: `	default:
+		return User
+	}
+}
+
+// Open`,
+			pkg: "./internal/inbound", test: "TestWithoutConfigurationNobodyIsLetIn",
+			fails: "a turn began",
 		},
 	}
 }

@@ -11,6 +11,10 @@ packages() {
 	s6)
 		command -v s6-svscan >/dev/null || echo s6
 		command -v execlineb >/dev/null || echo execline ;;
+	promtool)
+		command -v promtool >/dev/null || echo prometheus ;;
+	systemd-analyze)
+		command -v systemd-analyze >/dev/null || echo systemd ;;
 	docker)
 		command -v docker >/dev/null || echo docker.io ;;
 	*)

@@ -73,10 +73,10 @@ func mutants() []mutant {
 		},
 		{
 			protection: "the end of a turn is committed again until the disk takes it", file: workFile,
-			old: `if e.persist(e.ctx, m.ID, func() error {
-		return e.o.Journal.Finish(keeping, o, func() { e.ended(l, joined, o) })
+			old: `if e.persist(e.ctx, "store the end of a turn", m.ID, func(ctx context.Context) error {
+		return e.commit(ctx, l, joined, o)
 	}) != nil {`,
-			new:   `if e.o.Journal.Finish(keeping, o, func() { e.ended(l, joined, o) }) != nil {`,
+			new:   `if e.commit(context.WithoutCancel(e.ctx), l, joined, o) != nil {`,
 			kinds: []string{"disk full"}, faults: 12, found: []string{"lost", "empty", "order", "asked again"},
 		},
 		{

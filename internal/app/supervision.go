@@ -370,31 +370,37 @@ func BootOptions(args []string, parse func([]string) boot.MainProgram) (boot.Opt
 	}, nil
 }
 
-// RunEntry is what s6-supervise and s6-svscan execute: argv[0] says as what.
-// ok is false when argv[0] is none of those names.
-func RunEntry(ctx context.Context, argv []string) (ok bool, err error) {
-	if hook, isHook := strings.CutPrefix(argv[0], ".s6-svscan/"); isHook {
-		return true, boot.Hook(hook, hookRunDir())
-	}
-	name := filepath.Base(argv[0])
-	if name != "run" && name != "finish" {
-		return false, nil
+// IsEntry says whether argv0 is a name by which s6-supervise or s6-svscan
+// executes hermes.
+func IsEntry(argv0 string) bool {
+	base := filepath.Base(argv0)
+	return base == "run" || base == "finish" || strings.HasPrefix(argv0, hookPrefix)
+}
+
+// hookPrefix is how s6-svscan, in its scan directory, calls its hooks.
+const hookPrefix = ".s6-svscan/"
+
+// RunEntry is what s6-supervise and s6-svscan execute: argv[0], for which
+// IsEntry is true, says as what.
+func RunEntry(ctx context.Context, argv []string) error {
+	if hook, isHook := strings.CutPrefix(argv[0], hookPrefix); isHook {
+		return boot.Hook(hook, hookRunDir())
 	}
 	dir, err := os.Getwd()
 	if err != nil {
-		return true, fmt.Errorf("cannot tell the slot: %w", err)
+		return fmt.Errorf("cannot tell the slot: %w", err)
 	}
 	e := s6slots.Entry{Dir: dir, Args: argv[1:], Environ: os.Environ(), Stdout: os.Stdout, Exec: syscall.Exec}
 	if e.Binary, err = os.Executable(); err != nil {
-		return true, fmt.Errorf("cannot find the path of hermes: %w", err)
+		return fmt.Errorf("cannot find the path of hermes: %w", err)
 	}
 	switch {
-	case name == "finish":
-		return true, e.Finish(ctx)
+	case filepath.Base(argv[0]) == "finish":
+		return e.Finish(ctx)
 	case filepath.Base(dir) == "log":
-		return true, e.Log()
+		return e.Log()
 	}
-	return true, e.Run(ctx)
+	return e.Run(ctx)
 }
 
 // hookRunDir: s6-svscan runs its hooks in its scan directory.

@@ -112,7 +112,6 @@ func bootInit(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	signal.Reset() // what this process becomes starts with default dispositions
 	return boot.Init(ctx, o)
 }
 

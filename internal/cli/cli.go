@@ -31,11 +31,9 @@ import (
 // Main runs hermes under whatever name it was called and returns the exit
 // code. It is the only place that turns errors into codes.
 func Main(argv []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
 	lastWords := os.Getenv(s6slots.EnvLastWords)
 	os.Unsetenv(s6slots.EnvLastWords)
-	err := dispatch(ctx, argv)
+	err := dispatch(argv)
 	if err != nil && !isSilent(err) {
 		text := oneLine(err.Error())
 		if lastWords != "" { // the slot's finish puts them into its record
@@ -47,37 +45,26 @@ func Main(argv []string) int {
 }
 
 // dispatch looks at the name first: s6 and with-contenv scripts call hermes
-// through links.
-func dispatch(ctx context.Context, argv []string) error {
-	if ok, err := runAsSlot(argv); ok {
-		return err
+// through links. A slot's entry has no handler for TERM: a pause that is told
+// to end must die of it. What becomes another program needs none either, and
+// would pay for the threads that deliver signals.
+func dispatch(argv []string) error {
+	if app.IsEntry(argv[0]) {
+		return app.RunEntry(context.Background(), argv)
 	}
 	switch filepath.Base(argv[0]) {
 	case "init":
-		return bootInit(ctx, argv[1:])
+		return bootInit(context.Background(), argv[1:])
 	case "with-contenv":
 		return withContenv(argv[1:])
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
 	o := &options{out: os.Stdout, err: os.Stderr, in: os.Stdin}
 	defer o.closeLogs()
 	root := newRoot(o)
 	root.SetArgs(argv[1:])
 	return root.ExecuteContext(ctx)
-}
-
-// runAsSlot runs a slot's entry without a handler for TERM: a pause that is
-// told to end must die of it.
-func runAsSlot(argv []string) (bool, error) {
-	if !isEntryName(argv[0]) {
-		return false, nil
-	}
-	signal.Reset(syscall.SIGTERM, syscall.SIGINT)
-	return app.RunEntry(context.Background(), argv)
-}
-
-func isEntryName(argv0 string) bool {
-	base := filepath.Base(argv0)
-	return base == "run" || base == "finish" || strings.HasPrefix(argv0, ".s6-svscan/")
 }
 
 // isSilent: the code says it all, or cobra printed the help that was asked for.

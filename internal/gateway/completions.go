@@ -50,12 +50,12 @@ func validSession(id string) bool {
 
 // serveCompletion is one turn over HTTP.
 func (g *Gateway) serveCompletion(w http.ResponseWriter, r *http.Request) {
-	req, body, err := g.read(w, r)
+	req, err := g.read(w, r)
 	if err != nil {
 		problemOf(err).write(w)
 		return
 	}
-	m, err := g.completionMessage(r, req, body)
+	m, err := g.completionMessage(r, req)
 	if err != nil {
 		problemOf(err).write(w)
 		return
@@ -80,7 +80,7 @@ func (g *Gateway) serveCompletion(w http.ResponseWriter, r *http.Request) {
 }
 
 // completionMessage is the message that a request brings.
-func (g *Gateway) completionMessage(r *http.Request, req completionRequest, body []byte) (turn.Message, error) {
+func (g *Gateway) completionMessage(r *http.Request, req completionRequest) (turn.Message, error) {
 	session, given := r.Header.Get(SessionHeader), len(r.Header.Values(SessionHeader)) > 0
 	if given && !validSession(session) {
 		return turn.Message{}, invalid(SessionHeader, "%s must be 1 to 128 of A-Z, a-z, 0-9, and . _ : -", SessionHeader)
@@ -89,7 +89,7 @@ func (g *Gateway) completionMessage(r *http.Request, req completionRequest, body
 		session = "sess_" + unique()
 	}
 	m := turn.Message{ID: "msg_" + unique(), Account: httpAccount, Session: session, Chat: platform.Key("http", session, ""), Ask: req.ask(!given)}
-	return m, setKey(&m, r, "chat", r.Header.Get(SessionHeader), string(body))
+	return m, setKey(&m, r, "chat")
 }
 
 // accept commits m, or counts that it was refused.
@@ -113,9 +113,10 @@ func (g *Gateway) checkSize(m turn.Message) error {
 	return nil
 }
 
-// setKey names m by the client's key, under which it is accepted once; what is
-// the rest of the request, that must be the same each time.
-func setKey(m *turn.Message, r *http.Request, kind string, what ...string) error {
+// setKey names m by the client's key, under which it is accepted once. What is
+// asked, and of which session if one is named, must be the same each time; how
+// the answer is to be sent need not.
+func setKey(m *turn.Message, r *http.Request, kind string) error {
 	key := r.Header.Get(keyHeader)
 	if key == "" {
 		m.External = m.ID
@@ -124,20 +125,27 @@ func setKey(m *turn.Message, r *http.Request, kind string, what ...string) error
 	if len(key) > maxKey || strings.ContainsFunc(key, func(c rune) bool { return c < ' ' || c > '~' }) {
 		return invalid(keyHeader, "%s must be 1 to %d printable ASCII characters", keyHeader, maxKey)
 	}
-	m.External, m.Digest = kind+":"+key, turn.DigestOf(what...)
+	asked, err := json.Marshal(m.Ask)
+	if err != nil {
+		return invalid("", "the request cannot be kept: %s", err)
+	}
+	session := m.Session
+	if m.Ask.Fresh {
+		session = ""
+	}
+	m.External, m.Digest = kind+":"+key, turn.DigestOf(session, string(asked))
 	return nil
 }
 
 // unique is a name that nobody guesses and nobody gets twice.
 func unique() string { return strings.ToLower(rand.Text()) }
 
-func (g *Gateway) read(w http.ResponseWriter, r *http.Request) (completionRequest, []byte, error) {
+func (g *Gateway) read(w http.ResponseWriter, r *http.Request) (completionRequest, error) {
 	body, err := g.readBody(w, r)
 	if err != nil {
-		return completionRequest{}, nil, err
+		return completionRequest{}, err
 	}
-	req, err := decode(body)
-	return req, body, err
+	return decode(body)
 }
 
 // readBody reads a request that brings a message.

@@ -163,16 +163,25 @@ func (r *completionRequest) check() error {
 	if limit := r.maxTokens(); limit < 0 {
 		return invalid("max_tokens", "max_tokens must not be negative")
 	}
-	asked := false
+	asked, visible := false, false
 	for i, m := range r.Messages {
 		role, err := m.role()
 		if err != nil {
 			return invalid(fmt.Sprintf("messages[%d].role", i), "%s", err)
 		}
-		asked = role == chat.User || asked && role != chat.Assistant
+		switch role {
+		case chat.User:
+			asked, visible = true, visible || strings.TrimSpace(string(m.Content)) != ""
+		case chat.Assistant:
+			asked, visible = false, false
+		case chat.System:
+		}
 	}
-	if !asked {
+	switch {
+	case !asked:
 		return invalid("messages", "there is nothing to answer: a message of the user must follow the last of the assistant")
+	case !visible:
+		return invalid("messages", "there is nothing to answer: the user's message is empty")
 	}
 	return nil
 }

@@ -60,6 +60,7 @@ type Store interface {
 	inbound.Store
 	outbox.Store
 	admin.Store
+	Keeper
 	// Prune removes old conversations, see store.Store.
 	Prune(ctx context.Context, before time.Time, maxBytes int64) (int64, error)
 	// Writable makes a small real write.
@@ -173,7 +174,7 @@ func New(o Options) (*Gateway, error) {
 	}
 	o = o.withDefaults()
 	g := &Gateway{o: o, log: o.Log, health: newHealth(o.Log, o.Changed), started: time.Now(), serving: make(chan struct{}, o.MaxRequests)}
-	g.metrics = newMetrics(o.Profile, g.counts)
+	g.metrics = newMetrics(o.Profile, g.counts, newStoreCollector(g))
 	if err := g.buildTurns(); err != nil {
 		return nil, err
 	}

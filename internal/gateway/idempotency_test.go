@@ -30,6 +30,10 @@ func TestSameKeyIsTheSameTurnAlsoAfterARestart(t *testing.T) {
 		if resp, _ := r.post(t, strings.Replace(hello, "hello", "other", 1), "Idempotency-Key", "k1"); resp.StatusCode != 409 {
 			t.Errorf("%s: another request under the same key got %s", when, resp.Status)
 		}
+		// How the answer is sent is no other request; blanks are none either.
+		if resp, _ := r.post(t, strings.Replace(hello, "{", "{ \"stream\":true, ", 1), "Idempotency-Key", "k1"); resp.StatusCode != 200 {
+			t.Errorf("%s: as a stream it got %s", when, resp.Status)
+		}
 		stream, events := r.post(t, `{"stream":true,"messages":[{"role":"user","content":"s"}]}`, "Idempotency-Key", "k2")
 		if stream.StatusCode != 200 || !strings.HasSuffix(events, "data: [DONE]\n\n") || !strings.Contains(events, "You said: ") {
 			t.Errorf("%s: stream %s %s", when, stream.Status, events)

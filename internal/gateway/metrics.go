@@ -23,7 +23,7 @@ type metrics struct {
 // seconds.
 func turnBuckets() []float64 { return []float64{.001, .005, .025, .1, .5, 1, 2.5, 5, 10, 30, 60, 300} }
 
-func newMetrics(profile string, read func() counts) *metrics {
+func newMetrics(profile string, read func() counts, more ...prometheus.Collector) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -42,6 +42,7 @@ func newMetrics(profile string, read func() counts) *metrics {
 	}
 	labelled := prometheus.WrapRegistererWith(prometheus.Labels{"profile": profile}, m.registry)
 	labelled.MustRegister(m.seconds, m.counted, m.deliveries, newMessageCollector(read))
+	labelled.MustRegister(more...)
 	return m
 }
 

@@ -127,7 +127,7 @@ func (g *Gateway) createRun(w http.ResponseWriter, r *http.Request) {
 		ID: "run_" + unique(), Account: httpAccount, Session: session, Chat: platform.Key("http", session, ""),
 		Ask: turn.Ask{Fresh: req.SessionID == nil, Messages: []chat.Message{{Role: chat.User, Text: *req.Input}}},
 	}
-	if err := setKey(&m, r, "run", string(body)); err != nil {
+	if err := setKey(&m, r, "run"); err != nil {
 		problemOf(err).write(w)
 		return
 	}
@@ -137,11 +137,17 @@ func (g *Gateway) createRun(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Location", runsPath+"/"+kept.ID)
-	status := http.StatusOK
+	g.writeAccepted(w, kept, fresh)
+}
+
+// writeAccepted answers with a run as it was accepted, or as it is if that was
+// before.
+func (g *Gateway) writeAccepted(w http.ResponseWriter, kept turn.Message, fresh bool) {
 	if fresh {
-		status = http.StatusAccepted
+		writeJSON(w, http.StatusAccepted, runOf(kept))
+		return
 	}
-	writeJSON(w, status, runOf(g.latest(kept)))
+	writeJSON(w, http.StatusOK, runOf(g.latest(kept)))
 }
 
 // latest is m as it is now, if it is open.
@@ -194,10 +200,7 @@ func (g *Gateway) stopRun(w http.ResponseWriter, r *http.Request) {
 	live := g.turns.Live(m.ID)
 	if live != nil {
 		defer live.Watch()()
-		if _, err := g.turns.Stop(r.Context(), m.ID); err != nil {
-			runProblem(r, err).write(w)
-			return
-		}
+		g.turns.Stop(m.ID)
 		m = waitEnd(r, live)
 	}
 	writeJSON(w, http.StatusOK, runOf(m))

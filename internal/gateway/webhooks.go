@@ -55,11 +55,7 @@ func (g *Gateway) serveWebhook(w http.ResponseWriter, r *http.Request) {
 		problemOf(err).write(w)
 		return
 	}
-	status := http.StatusOK
-	if fresh {
-		status = http.StatusAccepted
-	}
-	writeJSON(w, status, runOf(g.latest(kept)))
+	g.writeAccepted(w, kept, fresh)
 }
 
 func (g *Gateway) refuseWebhook(w http.ResponseWriter, status int, code, message string) {

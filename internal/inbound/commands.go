@@ -81,14 +81,11 @@ func (v *visit) fresh(context.Context, string) (string, Change, error) {
 	return "A new conversation. /sessions lists the others.", Change{Session: newSession()}, nil
 }
 
-func (v *visit) stop(ctx context.Context, _ string) (string, Change, error) {
-	n, err := v.desk.o.Turns.StopChat(ctx, v.key)
-	switch {
-	case err != nil:
-		return "", Change{}, err
-	case n == 0:
+func (v *visit) stop(context.Context, string) (string, Change, error) {
+	switch n := v.desk.o.Turns.StopChat(v.key); n {
+	case 0:
 		return "There is nothing to stop.", Change{}, nil
-	case n == 1:
+	case 1:
 		return "Stopped.", Change{}, nil
 	default:
 		return fmt.Sprintf("Stopped, with %d messages that waited.", n-1), Change{}, nil

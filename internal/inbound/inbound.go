@@ -31,7 +31,7 @@ import (
 // Turns is the turn engine.
 type Turns interface {
 	Accept(ctx context.Context, m turn.Message) (turn.Message, *turn.Live, bool, error)
-	StopChat(ctx context.Context, chat string) (int, error)
+	StopChat(chat string) int
 	Interrupt(chat string)
 	Waiting(chat string) (waiting int, running bool)
 	CountAnswered()

@@ -167,8 +167,10 @@ func TestPartsOfAChatGoInOrderAndChatsSideBySide(t *testing.T) {
 	if p := state(t, db, "b"); p.Receipt == "" || p.Attempts != 1 {
 		t.Errorf("%+v", p)
 	}
-	if b.Open() != 1 {
-		t.Errorf("%d open", b.Open())
+	for deadline := time.Now().Add(patience); b.Open() != 1; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d open", b.Open())
+		}
 	}
 }
 

@@ -339,3 +339,49 @@ func becomeSomebody() error {
 	fmt.Println(os.Getuid(), os.Getgid(), got, proc.CanBecome())
 	return err
 }
+
+// A mark is found wherever it stands, also in an environment that is longer
+// than one read.
+func TestHasEnvInALongEnvironment(t *testing.T) {
+	long := "PROC_TEST_LONG=" + strings.Repeat("x", 100_000)
+	p := start(t, "sleeper", long, mark(t))
+	if !p.id.HasEnv(mark(t)) || !p.id.HasEnv(long) || p.id.HasEnv(mark(t)+"0") || p.id.HasEnv("PROC_TEST_LONG=x") {
+		t.Error("the environment was not read whole, or not line by line")
+	}
+}
+
+func TestInSession(t *testing.T) {
+	self := proc.Process{PID: os.Getpid()}
+	sid, err := unix.Getsid(0)
+	if err != nil || !self.InSession(sid) || self.InSession(sid+1) {
+		t.Errorf("this process is not in its session %d: %v", sid, err)
+	}
+	if nobody := (proc.Process{PID: 1 << 30}); nobody.InSession(sid) {
+		t.Error("nobody is in our session")
+	}
+}
+
+// A pid that became another's between two looks is not matched: keep must be
+// true of the very process that is returned.
+func TestMatchAsksAgainAboutTheProcessItRead(t *testing.T) {
+	p := start(t, "sleeper")
+	asked := 0
+	list := proc.Match(func(q proc.Process) bool {
+		if q.PID != p.id.PID {
+			return false
+		}
+		asked++
+		return asked == 1 || q.Start != p.id.Start // as if the one that was meant were gone
+	})
+	if len(list) != 0 || asked != 2 {
+		t.Errorf("asked %d times, matched %+v", asked, list)
+	}
+}
+
+func BenchmarkMatch(b *testing.B) {
+	for b.Loop() {
+		proc.Match(func(p proc.Process) bool {
+			return p.InSession(1<<30) || p.Tag() == proc.TagOf(42) || p.HasEnv("PROC_TEST_MARK=none")
+		})
+	}
+}

@@ -2,6 +2,7 @@ package proc
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -38,8 +39,17 @@ func SetTag(tag Tag) error {
 	return nil
 }
 
-// Tag returns the tag that p carries, 0 when it has none or /proc does not say.
+// Tag returns the tag that p carries, 0 when it has none or nobody says.
 func (p Process) Tag() Tag {
+	var limit unix.Rlimit
+	err := unix.Prlimit(p.PID, unix.RLIMIT_RTTIME, nil, &limit)
+	switch {
+	case err == nil:
+		return tagIn(limit.Max)
+	case errors.Is(err, unix.ESRCH):
+		return 0
+	}
+	// Another user's process, or a sandbox: /proc tells everybody.
 	b, err := os.ReadFile(path(p.PID, limits))
 	if err != nil {
 		return 0
@@ -47,8 +57,16 @@ func (p Process) Tag() Tag {
 	return parseTag(b)
 }
 
-// parseTag finds the hard limit in /proc/PID/limits (proc(5)): the soft one can
-// be lowered and raised again.
+// tagIn finds the tag in a hard limit; the soft one can be lowered and raised
+// again. 0 for no limit, or somebody's own.
+func tagIn(limit uint64) Tag {
+	if limit&^tagMask != tagBase {
+		return 0
+	}
+	return Tag(limit)
+}
+
+// parseTag finds the hard limit in /proc/PID/limits (proc(5)).
 func parseTag(b []byte) Tag {
 	_, rest, found := bytes.Cut(b, []byte("Max realtime timeout"))
 	if !found {
@@ -60,8 +78,8 @@ func parseTag(b []byte) Tag {
 		return 0
 	}
 	n, err := strconv.ParseUint(string(fields[1]), 10, 64)
-	if err != nil || n&^tagMask != tagBase { // "unlimited", or somebody's own limit
+	if err != nil { // "unlimited"
 		return 0
 	}
-	return Tag(n)
+	return tagIn(n)
 }

@@ -110,6 +110,15 @@ func (l *Live) Stepped(s agent.Step) {
 	l.steps = append(l.steps, s)
 }
 
+// stop ends the turn, if it runs.
+func (l *Live) stop(why error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cancel != nil {
+		l.cancel(why)
+	}
+}
+
 // end publishes how the message ended.
 func (l *Live) end(m Message, err error) {
 	l.change(func() {

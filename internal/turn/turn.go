@@ -71,10 +71,10 @@ const (
 	MaxAttempts = 3
 	// journalTimeout bounds one read of the journal.
 	journalTimeout = 10 * time.Second
-	// persistRetry is the pause before something is committed again that the disk
-	// did not take; it doubles up to persistRetryMax.
-	persistRetry    = 200 * time.Millisecond
-	persistRetryMax = 5 * time.Second
+	// finishRetry is the pause before an outcome is committed again that the disk
+	// did not take; it doubles up to finishRetryMax.
+	finishRetry    = 200 * time.Millisecond
+	finishRetryMax = 5 * time.Second
 	// dropAsk is the size in bytes from which on the text of a message that waits
 	// is not held in memory.
 	dropAsk = 4 << 10
@@ -226,7 +226,7 @@ func (e *Engine) setAside(ctx context.Context, m Message) {
 	}
 	l := newLive(m)
 	e.count(func(t *Tally) { t.Queued--; t.Running++ })
-	e.finish(ctx, l, m, nil, agent.Result{}, &failure{
+	e.finish(l, m, nil, agent.Result{}, &failure{
 		Crashed,
 		"the gateway ended three times while it answered this message; it was set aside (see: hermes deadletter show " + m.ID + ")",
 	})
@@ -368,33 +368,27 @@ func (a Ask) size() int {
 // Stop ends a message: at once if it waits, as soon as its model lets go if it
 // runs. It returns false when there is no such open message. The message fails
 // with the reason Cancelled.
-func (e *Engine) Stop(ctx context.Context, id string) (bool, error) {
+func (e *Engine) Stop(id string) bool {
 	e.mu.Lock()
 	l := e.live[id]
-	if l == nil {
-		e.mu.Unlock()
-		return false, nil
-	}
-	queued := e.takeOut(l)
+	queued := l != nil && e.takeOut(l)
 	e.mu.Unlock()
-	if !queued {
-		l.mu.Lock()
-		cancel := l.cancel
-		l.mu.Unlock()
-		if cancel != nil {
-			cancel(stopped)
-		}
-		return true, nil
+	switch {
+	case l == nil:
+		return false
+	case !queued:
+		l.stop(stopped)
+		return true
 	}
 	m, _ := l.snapshot()
 	e.count(func(t *Tally) { t.Queued--; t.Running++ })
-	e.finish(ctx, l, m, nil, agent.Result{}, stopped)
-	return true, nil
+	e.finish(l, m, nil, agent.Result{}, stopped)
+	return true
 }
 
 // StopChat stops what runs and what waits in a chat and returns how many that
 // were.
-func (e *Engine) StopChat(ctx context.Context, chat string) (int, error) {
+func (e *Engine) StopChat(chat string) int {
 	e.mu.Lock()
 	var ids []string
 	if ln := e.lanes[chat]; ln != nil {
@@ -408,15 +402,11 @@ func (e *Engine) StopChat(ctx context.Context, chat string) (int, error) {
 	e.mu.Unlock()
 	n := 0
 	for _, id := range ids {
-		ok, err := e.Stop(ctx, id)
-		if err != nil {
-			return n, err
-		}
-		if ok {
+		if e.Stop(id) {
 			n++
 		}
 	}
-	return n, nil
+	return n
 }
 
 // Interrupt stops the turn that runs in a chat; those that wait go on.
@@ -424,11 +414,7 @@ func (e *Engine) Interrupt(chat string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if ln := e.lanes[chat]; ln != nil && ln.running != nil {
-		ln.running.mu.Lock()
-		defer ln.running.mu.Unlock()
-		if ln.running.cancel != nil {
-			ln.running.cancel(interrupted)
-		}
+		ln.running.stop(interrupted)
 	}
 }
 

@@ -88,11 +88,11 @@ func (e *Engine) turn(ln *lane, l *Live) {
 	var why *failure
 	switch asked := errors.As(context.Cause(ctx), &why); {
 	case err != nil && asked:
-		e.finish(e.ctx, l, m, joined, result, why, news...)
+		e.finish(l, m, joined, result, why, news...)
 	case err != nil && e.ctx.Err() != nil:
 		e.abandon(l, joined)
 	default:
-		e.finish(e.ctx, l, m, joined, result, err, news...)
+		e.finish(l, m, joined, result, err, news...)
 	}
 	e.mu.Lock()
 	ln.running = nil
@@ -170,24 +170,23 @@ func (e *Engine) begin(ctx context.Context, l *Live) (Message, error) {
 	now := time.Now()
 	e.o.Observe.Stage("queue", now.Sub(m.Received))
 	attempts := 0
-	err := e.persist(ctx, m.ID, func() (err error) {
+	err := e.persist(ctx, "begin a turn", m.ID, func(ctx context.Context) (err error) {
 		attempts, err = e.o.Journal.Begin(ctx, m.Seq, now)
 		return err
 	})
+	if err == nil && !loaded {
+		err = e.persist(ctx, "read a message", m.ID, func(ctx context.Context) (err error) {
+			m, err = e.o.Journal.Message(ctx, m.ID)
+			return err
+		})
+	}
+	if err == nil && m.Ask.TakeBack > 0 {
+		err = e.persist(ctx, "take an answer back", m.ID, func(ctx context.Context) error {
+			return e.o.Journal.TakeBack(ctx, m.Session, m.Ask.TakeBack)
+		})
+	}
 	if err != nil {
-		return m, e.broken(err)
-	}
-	if !loaded {
-		limited, cancel := context.WithTimeout(ctx, journalTimeout)
-		defer cancel()
-		if m, err = e.o.Journal.Message(limited, m.ID); err != nil {
-			return m, e.broken(err)
-		}
-	}
-	if m.Ask.TakeBack > 0 {
-		if err := e.persist(ctx, m.ID, func() error { return e.o.Journal.TakeBack(ctx, m.Session, m.Ask.TakeBack) }); err != nil {
-			return m, e.broken(err)
-		}
+		return m, err
 	}
 	m.State, m.Attempts, m.Started = Running, attempts, now
 	l.change(func() { l.message = m })
@@ -199,12 +198,13 @@ func (e *Engine) news(ctx context.Context, m Message, asked []chat.Message) (con
 	if m.Ask.Fresh {
 		return false, asked, nil
 	}
-	limited, cancel := context.WithTimeout(ctx, journalTimeout)
-	defer cancel()
-	continued, err = e.o.Journal.Continued(limited, m.Session)
+	err = e.persist(ctx, "read a session", m.ID, func(ctx context.Context) (err error) {
+		continued, err = e.o.Journal.Continued(ctx, m.Session)
+		return err
+	})
 	switch {
 	case err != nil:
-		return false, nil, e.broken(err)
+		return false, nil, err
 	case !continued:
 		return false, asked, nil
 	}
@@ -224,44 +224,38 @@ func News(asked []chat.Message) []chat.Message {
 	return asked[last+1:]
 }
 
-// broken wraps a failure of the journal and has readiness look at it.
-func (e *Engine) broken(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return err
-	}
-	e.o.Broken()
-	return &chat.Error{Kind: chat.Unavailable, Message: "the database failed: " + err.Error(), Err: err}
-}
-
-// persist repeats write until the disk takes it: what was accepted does not fail
-// because the disk is full for a while. Only the end of the turn or of the
-// process ends that.
-func (e *Engine) persist(ctx context.Context, message string, write func() error) error {
-	for pause := persistRetry; ; pause = min(2*pause, persistRetryMax) {
-		err := write()
-		if err == nil || ctx.Err() != nil {
-			return err
+// persist repeats f until the journal does it: a message that was accepted must
+// not fail because a disk was full for a while. It gives up when ctx ends.
+func (e *Engine) persist(ctx context.Context, what, id string, f func(context.Context) error) error {
+	for pause := finishRetry; ; pause = min(2*pause, finishRetryMax) {
+		limited, cancel := context.WithTimeout(ctx, journalTimeout)
+		err := f(limited)
+		cancel()
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
 		}
 		e.o.Broken()
-		e.log.Error("cannot store the state of a turn; trying again", "message", message, "error", err)
-		if !sleep(ctx, pause) {
-			return err
+		e.log.Error("cannot "+what+"; trying again", "message", id, "error", err)
+		if !e.sleep(pause) {
+			return e.ctx.Err()
 		}
 	}
 }
 
-// finish commits how a message ended: only the end of the process ends the
-// trying, and then the next one begins anew.
-func (e *Engine) finish(ctx context.Context, l *Live, m Message, joined []*Live, result agent.Result, err error, news ...chat.Message) {
+// finish commits how a message ended, again and again if the disk does not take
+// it: only the end of the process ends that, and then the next one begins anew.
+func (e *Engine) finish(l *Live, m Message, joined []*Live, result agent.Result, err error, news ...chat.Message) {
 	o := e.outcome(l, m, result, err, news)
 	for _, other := range joined {
 		o.Joined = append(o.Joined, other.seq)
 	}
 	ended := m.ended(o)
 	start := time.Now()
-	keeping := context.WithoutCancel(ctx)
-	if e.persist(e.ctx, m.ID, func() error {
-		return e.o.Journal.Finish(keeping, o, func() { e.ended(l, joined, o) })
+	if e.persist(e.ctx, "store the end of a turn", m.ID, func(ctx context.Context) error {
+		return e.commit(ctx, l, joined, o)
 	}) != nil {
 		e.abandon(l, joined)
 		return
@@ -279,6 +273,21 @@ func (e *Engine) finish(ctx context.Context, l *Live, m Message, joined []*Live,
 		also.Joined = m.ID
 		other.end(also, err)
 	}
+}
+
+// commit stores an outcome. A commit that was reported as failed may have been
+// done all the same.
+func (e *Engine) commit(ctx context.Context, l *Live, joined []*Live, o Outcome) error {
+	certain := context.WithoutCancel(ctx)
+	err := e.o.Journal.Finish(certain, o, func() { e.ended(l, joined, o) })
+	if err == nil {
+		return nil
+	}
+	if kept, kerr := e.o.Journal.Message(certain, l.id); kerr == nil && kept.State.Ended() {
+		e.ended(l, joined, o)
+		return nil
+	}
+	return err
 }
 
 // ended moves the counts and forgets the messages; it runs in the order of the
@@ -299,14 +308,14 @@ func (e *Engine) ended(l *Live, joined []*Live, o Outcome) {
 	}
 }
 
-// sleep waits d; false: ctx ended before.
-func sleep(ctx context.Context, d time.Duration) bool {
+// sleep waits d; false means that the process ends.
+func (e *Engine) sleep(d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
 		return true
-	case <-ctx.Done():
+	case <-e.ctx.Done():
 		return false
 	}
 }

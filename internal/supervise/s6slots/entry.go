@@ -203,7 +203,7 @@ func (r record) belongings(mark string) func() []proc.Process {
 	return func() []proc.Process {
 		session := r.session()
 		return proc.Match(func(p proc.Process) bool {
-			return session != 0 && p.Session == session || p.Tag() == tag || p.HasEnv(mark)
+			return session != 0 && p.InSession(session) || p.Tag() == tag || p.HasEnv(mark)
 		})
 	}
 }
