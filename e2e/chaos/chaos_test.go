@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,8 +32,8 @@ type plan struct {
 	binary string
 	// settle is how long open messages are waited for at the end.
 	settle time.Duration
-	// eager ends the run as soon as something is wrong.
-	eager bool
+	// until ends the run as soon as a violation of one of these kinds is found.
+	until []string
 }
 
 // TestChaos is the proof: whatever happens, what was accepted is answered.
@@ -92,7 +93,7 @@ func live(t *testing.T, p plan) (counts, []violation) {
 			break
 		}
 		w.operate()
-		if wrong = p.eager && w.wrong(); wrong {
+		if wrong = w.wrong(p.until); wrong {
 			break
 		}
 	}
@@ -121,10 +122,11 @@ func (p *people) begin(ctx context.Context) {
 	}
 }
 
-// wrong says whether something is there already that can never become right.
-func (w *world) wrong() bool {
+// wrong says whether something of these kinds is there already, that can never
+// become right.
+func (w *world) wrong(kinds []string) bool {
 	_, found := check(w.ledger, w.model.Seen(), false)
-	return len(found) > 0
+	return slices.ContainsFunc(found, func(v violation) bool { return slices.Contains(kinds, v.kind) })
 }
 
 // operate is what somebody does who looks after the gateway: one that was ended
