@@ -14,10 +14,10 @@ BUILD   := $(STATIC) go build -ldflags '$(LDFLAGS)'
 TESTRUN := go run ./scripts/testrun -totals .run/totals
 
 # Whole-tree tests but for those that need the image or build mutants.
-UNIT = $(shell go list ./... | grep -v -e '/e2e$$' -e '/mutation$$')
+UNIT = $(shell go list ./... | grep -v -e '/e2e$$' -e '/e2e/chaos$$' -e '/mutation$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-linux build-arm64 image run stop test lint unit mutation e2e bench docs vuln deps clean totals
+.PHONY: help build build-linux build-arm64 image run stop test lint unit mutation e2e chaos bench docs vuln deps clean totals
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -61,7 +61,11 @@ mutation: ## remove each load-bearing guard: its named test must fail
 	@$(TESTRUN) -each -- -count=1 ./mutation
 
 e2e: ## black-box tests of the image on a real Docker engine
-	@HERMES_TEST_IMAGE=$(IMAGE) $(TESTRUN) -each -- -count=1 -timeout 20m ./e2e
+	@HERMES_TEST_IMAGE=$(IMAGE) $(TESTRUN) -each -- -count=1 -timeout 20m -p 1 ./e2e ./e2e/chaos
+
+chaos: image ## a thousand faults, a quarter of an hour (CHAOS='-seed 7 -faults 50'); the result goes into the docs
+	@HERMES_TEST_IMAGE=$(IMAGE) go test -count=1 -v -timeout 2h -parallel 5 -run TestChaos ./e2e/chaos \
+		-worlds 5 -faults 1000 -report $(CURDIR)/docs/explanation/chaos.txt $(CHAOS)
 
 bench: image build-arm64 ## Hermes beside its peers: medians and ratios (BENCH='-runs 5 -only stop')
 	@go run ./bench -image $(IMAGE) $(BENCH)

@@ -38,7 +38,7 @@ var layers = []struct {
 
 // apart are packages outside the product: they import nothing of it, and
 // nothing of it imports them.
-var apart = []string{"e2e", "e2e/modelserver", "mutation", "bench", "scripts/*", "internal/archtest", "internal/doctest", "internal/durable/dbosproof"}
+var apart = []string{"e2e", "e2e/chaos", "e2e/modelserver", "mutation", "bench", "scripts/*", "internal/archtest", "internal/doctest", "internal/durable/dbosproof"}
 
 // surroundings are what packages apart may import all the same: they say what
 // a test needs and play the world around the product. They import nothing of
