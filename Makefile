@@ -68,6 +68,7 @@ chaos: image ## a thousand faults, a quarter of an hour (CHAOS='-seed 7 -faults 
 		-worlds 5 -faults 1000 -report $(CURDIR)/docs/explanation/chaos.txt $(CHAOS)
 
 bench: image build-arm64 ## Hermes beside its peers: medians and ratios (BENCH='-runs 5 -only stop')
+	@scripts/deps.sh strace
 	@go run ./bench -image $(IMAGE) $(BENCH)
 
 docs: ## write the generated pages of docs/reference anew

@@ -175,7 +175,8 @@ func jobs() []job {
 	return []job{
 		oneShotJob(), stopJob(), restartJob(), startJob(),
 		memoryJob(), statusJob(), slotsJob(), statusesJob(),
-		fleetJob(), fleetStopJob(), takeoverJob(), filesJob(), sizeJob(),
+		fleetJob(), fleetStopJob(), takeoverJob(), filesJob(),
+		answerJob(), inFlightJob(), idleJob(), flushJob(), sizeJob(),
 	}
 }
 

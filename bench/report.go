@@ -58,6 +58,8 @@ func (c Claim) Verdict() string {
 		return "recorded"
 	case c.Floor > 0 && c.Measured > c.Floor:
 		return "floor missed"
+	case c.Goal == 0:
+		return "floor met"
 	case c.Measured <= c.Goal:
 		return "goal met"
 	case c.Floor > 0:

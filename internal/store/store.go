@@ -45,6 +45,7 @@ type Store struct {
 	db     *sql.DB // of the writer
 	read   *sql.DB
 	writer *writer
+	back   *checkpointer
 }
 
 // Open opens the database at path, makes it (0600) where there is none, and
@@ -62,17 +63,18 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err := prepare(ctx, db, path); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	w, err := newWriter(ctx, db)
+	read, err := sql.Open("sqlite", dsn(path))
 	if err != nil {
 		return nil, errors.Join(explain(path, err), db.Close())
 	}
-	read, err := sql.Open("sqlite", dsn(path))
-	if err != nil {
-		return nil, errors.Join(explain(path, err), w.close(), db.Close())
-	}
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(readers)
-	return &Store{path: path, db: db, read: read, writer: w}, nil
+	back := newCheckpointer(read)
+	w, err := newWriter(ctx, db, back.soon)
+	if err != nil {
+		return nil, errors.Join(explain(path, err), back.close(), read.Close(), db.Close())
+	}
+	return &Store{path: path, db: db, read: read, writer: w, back: back}, nil
 }
 
 // create makes the file before SQLite does: SQLite's would follow the umask,
@@ -92,7 +94,8 @@ func dsn(path string) string {
 		fmt.Sprintf("cache_size(%d)", cacheSize),
 		fmt.Sprintf("journal_size_limit(%d)", walLimit),
 		"foreign_keys(1)",
-		"synchronous(FULL)", // an answered turn survives a power cut
+		"wal_autocheckpoint(0)", // the checkpointer does it, beside the writer
+		"synchronous(FULL)",     // an answered turn survives a power cut
 		"temp_store(MEMORY)",
 	} {
 		q.Add("_pragma", pragma)
@@ -103,7 +106,7 @@ func dsn(path string) string {
 // Close ends what is being written, writes the log back into the database and
 // closes it; it is idempotent.
 func (s *Store) Close() error {
-	return errors.Join(s.read.Close(), s.writer.close(), s.db.Close())
+	return errors.Join(s.writer.close(), s.back.close(), s.read.Close(), s.db.Close())
 }
 
 // Writable writes one row and says whether that reached the disk.

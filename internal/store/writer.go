@@ -12,6 +12,10 @@ import (
 // ever longer ones to be put beside it.
 const maxBatch = 128
 
+// checkpointEvery is after how many commits the write-ahead log is written back
+// into the database: some hundred KB at a time.
+const checkpointEvery = 200
+
 // errClosed is what a job gets that comes after Close.
 var errClosed = errors.New("the database is closed")
 
@@ -41,19 +45,21 @@ type writer struct {
 	stmts map[string]*sql.Stmt
 	sync  durability // that the connection is set to
 
-	jobs chan *job
-	wg   sync.WaitGroup
+	jobs    chan *job
+	wg      sync.WaitGroup
+	commits int
+	grown   func() // called when the log has grown enough to be written back
 
 	mu     sync.RWMutex
 	closed bool
 }
 
-func newWriter(ctx context.Context, db *sql.DB) (*writer, error) {
+func newWriter(ctx context.Context, db *sql.DB, grown func()) (*writer, error) {
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{conn: conn, stmts: map[string]*sql.Stmt{}, sync: synced, jobs: make(chan *job, maxBatch)}
+	w := &writer{conn: conn, stmts: map[string]*sql.Stmt{}, sync: synced, jobs: make(chan *job, maxBatch), grown: grown}
 	w.wg.Go(w.run)
 	return w, nil
 }
@@ -174,8 +180,13 @@ func (w *writer) transact(batch []*job) (err error) {
 			return err
 		}
 	}
-	_, err = tx.exec(`COMMIT`)
-	return err
+	if _, err = tx.exec(`COMMIT`); err != nil {
+		return err
+	}
+	if w.commits++; w.commits%checkpointEvery == 0 {
+		w.grown()
+	}
+	return nil
 }
 
 // setSync changes how a commit ends: with the write-ahead log, NORMAL leaves the
