@@ -219,7 +219,7 @@ func inFlightJob() job {
 			r.add("acknowledged, p99", milliseconds, p99)
 			r.add("gateway, USS", megabytes, (m.clean+m.dirty)/megabyte)
 			r.claim(Claim{What: "500 turns in flight: a new message acknowledged, p99", Unit: milliseconds, Floor: 50, Measured: p99})
-			r.claim(Claim{What: "the same: private memory of the gateway", Unit: megabytes, Floor: 80, Measured: (m.clean+m.dirty) / megabyte})
+			r.claim(Claim{What: "the same: private memory of the gateway", Unit: megabytes, Floor: 80, Measured: (m.clean + m.dirty) / megabyte})
 			return box.remove(ctx)
 		},
 	}
