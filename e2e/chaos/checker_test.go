@@ -74,9 +74,13 @@ func (c *counts) add(o counts) {
 // may be given up.
 const crashes = 3
 
-// slack is how long after a fault a sending may still meet what it left: a
-// connection whose end is on its way.
+// slack is how long after a fault something may still arrive that was under way:
+// a sending at a connection whose end is not known yet, or at the model server a
+// request of a process that is gone. TCP sends again within a second at first.
 const slack = time.Second
+
+// asked is when the gateway may have begun to ask.
+func asked(s modelserver.Seen) time.Time { return s.Time.Add(-slack) }
 
 // checker compares what people saw with what the model server saw.
 type checker struct {
@@ -325,7 +329,7 @@ func (c *checker) repeats(list []*message) {
 // excuses one in a chat.
 func (c *checker) inFlight(first, again modelserver.Seen, used map[int]int) bool {
 	for i, f := range c.ledger.faults {
-		if used[i] < f.ends && f.around(first.Time, again.Time) {
+		if used[i] < f.ends && f.around(asked(first), again.Time) {
 			used[i]++
 			c.repeatsAt[i]++
 			c.counts.repeated++
@@ -350,7 +354,7 @@ func (c *checker) cutOff(m *message, first, again modelserver.Seen, used map[int
 	if c.inFlight(first, again, used) {
 		return
 	}
-	if slices.ContainsFunc(c.ledger.faults, func(f fault) bool { return f.around(first.Time, again.Time) }) {
+	if slices.ContainsFunc(c.ledger.faults, func(f fault) bool { return f.around(asked(first), again.Time) }) {
 		c.counts.retried++
 		return
 	}
