@@ -15,6 +15,7 @@ const (
 	runmode     = "internal/runmode/runmode.go"
 	redirect    = "internal/runmode/redirect.go"
 	pkgRunmode  = "./internal/runmode"
+	pkgIRC      = "./internal/platform/irc"
 	configCheck = "internal/config/check.go"
 	pkgConfig   = "./internal/config"
 )
@@ -254,6 +255,24 @@ func mutants() []mutant {
 // Open`,
 			pkg: "./internal/inbound", test: "TestWithoutConfigurationNobodyIsLetIn",
 			fails: "a turn began",
+		},
+		{
+			guard: "IRC: an account counts only where the server vouches for it", file: "internal/platform/irc/handle.go",
+			old: `account != "" && s.caps["account-tag"]`, new: `account != ""`,
+			pkg: pkgIRC, test: "TestTagsNotAgreedOnAreNotBelieved",
+			fails: "ID:account:Ann",
+		},
+		{
+			guard: "IRC: no text ends a line and begins a command", file: "internal/platform/irc/text.go",
+			old: `strings.TrimRightFunc(strip(line), unicode.IsSpace)`, new: `strings.TrimRightFunc(line, unicode.IsSpace)`,
+			pkg: pkgIRC, test: "TestSplit",
+			fails: "ACTION x",
+		},
+		{
+			guard: "IRC: what was written and not confirmed is in doubt", file: "internal/platform/irc/send.go",
+			old: `if len(d.sent) == 0 {`, new: `if true {`,
+			pkg: pkgIRC, test: "TestFenceConfirms",
+			fails: "cannot send to IRC",
 		},
 	}
 }

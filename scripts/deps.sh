@@ -15,6 +15,8 @@ packages() {
 		command -v promtool >/dev/null || echo prometheus ;;
 	systemd-analyze)
 		command -v systemd-analyze >/dev/null || echo systemd ;;
+	ngircd) # outside the PATH of users
+		[ -x /usr/sbin/ngircd ] || echo ngircd ;;
 	docker)
 		command -v docker >/dev/null || echo docker.io ;;
 	*)
@@ -50,3 +52,7 @@ if ! { as_root apt-get update && as_root apt-get install -y --no-install-recomme
 	echo "deps: cannot install$missing; the reason stands above" >&2
 	exit 1
 fi
+# Tests start servers of their own; the package starts one for the whole network.
+case $missing in
+*ngircd*) as_root systemctl disable --now ngircd >/dev/null 2>&1 || true ;;
+esac

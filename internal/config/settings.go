@@ -231,7 +231,7 @@ const (
 	ircWord     = `[^\s,:@!\x00-\x1f\x7f][^\s,@!\x00-\x1f\x7f]*`
 	ircText     = `[^\x00-\x1f\x7f]+`
 	ircNick     = "[A-Za-z\\[\\]\\\\`_^{|}][A-Za-z0-9\\[\\]\\\\`_^{|}-]*"
-	ircChannel  = `[#&+!][^\s,:\x00-\x1f\x7f]+`
+	ircChannel  = `[#&+!][^\s,:\x00-\x1f\x7f]+( [^\s,:\x00-\x1f\x7f]+)?`
 	ircTextIs   = "text without control characters"
 	ircWordIs   = "one word without , @ and !"
 	ircServerIs = "a host or host:port, such as irc.example.org:6697"
@@ -245,7 +245,7 @@ func ircSettings() []Setting {
 		{Key: "irc.nick", Env: "IRC_NICK", Kind: Text, Pattern: ircNick, Shape: "a nick name", Default: "hermes", PerProfile: true, Doc: "Nick name to ask for."},
 		{Key: "irc.user", Env: "IRC_USER", Kind: Text, Pattern: ircWord, Shape: ircWordIs, PerProfile: true, DefaultDoc: "the nick name", Doc: "User name of the connection."},
 		{Key: "irc.realname", Env: "IRC_REALNAME", Kind: Text, Pattern: ircText, Shape: ircTextIs, PerProfile: true, DefaultDoc: "the nick name", Doc: "Real name of the connection, which everybody can read."},
-		{Key: "irc.channels", Env: "IRC_CHANNELS", Kind: List, Pattern: ircChannel, Shape: "a channel such as #help", PerProfile: true, Doc: "Channels to join."},
+		{Key: "irc.channels", Env: "IRC_CHANNELS", Kind: List, Pattern: ircChannel, Shape: "a channel such as #help", PerProfile: true, Doc: "Channels to join, each with its key behind a blank if it has one."},
 		{Key: "irc.allow", Env: "IRC_ALLOW", Kind: List, Pattern: ircIDPattern, Shape: ircIDShape, PerProfile: true, DefaultDoc: "nobody", Doc: "Who may talk to the gateway on IRC, beside `access.allow`; `*` lets everybody."},
 		{Key: "irc.password", Env: "IRC_PASSWORD", Kind: Text, Pattern: ircText, Shape: ircTextIs, Secret: true, PerProfile: true, Doc: "Password of the IRC server."},
 		{Key: "irc.sasl_user", Env: "IRC_SASL_USER", Kind: Text, Pattern: ircText, Shape: ircTextIs, PerProfile: true, Doc: "Account to log in to with SASL."},

@@ -18,7 +18,8 @@ const (
 	// tell; it doubles up to retryMax, each time a random half less.
 	retryMin = time.Second
 	retryMax = 2 * time.Minute
-	// sendTimeout bounds one try.
+	// sendTimeout bounds one try, where the platform does not need longer. One that
+	// is cut off may have arrived: it must not happen to a healthy connection.
 	sendTimeout = time.Minute
 	// storeRetry is the pause after a failure of the store.
 	storeRetry = time.Second
@@ -261,7 +262,7 @@ func (b *Outbox) persist(ctx context.Context, write func() error) bool {
 // try is one call of the platform. A stop of the process does not cut it: the
 // answer would be lost.
 func (b *Outbox) try(ctx context.Context, p *Part, repeat bool) (platform.Receipt, error) {
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(sendTimeout, b.limits.Send))
 	defer cancel()
 	text := p.Text
 	if repeat {

@@ -129,6 +129,9 @@ type Limits struct {
 	// bears for ever; Burst sends may come at once before them.
 	PerChat, PerAccount time.Duration
 	Burst               int
+	// Send is the longest that one Send may take; 0: a minute. Networks that bear
+	// a line a second need more.
+	Send time.Duration
 	// Dedupes: the network drops a second message with the same Delivery, so
 	// sending again is harmless.
 	Dedupes bool

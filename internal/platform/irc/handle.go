@@ -194,7 +194,7 @@ func (s *session) message(m ircmsg.Message, line *sentLine) {
 		}
 		return
 	}
-	if m.HasTag("bot") || !strings.Contains(m.Source, "!") {
+	if m.HasTag("bot") || strings.Index(m.Source, "!") < 1 {
 		return // a program that says so; a server
 	}
 	if in, ok := s.inbound(m); ok {

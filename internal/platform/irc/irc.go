@@ -146,7 +146,7 @@ func New(o Options) (*Adapter, error) {
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
-	a.bucket = bucket{pause: o.Timing.Line, burst: o.Timing.Burst}
+	a.bucket = bucket{pause: o.Timing.Line, burst: o.Timing.Burst, full: time.Now()}
 	if o.CAFile != "" {
 		pem, err := os.ReadFile(o.CAFile)
 		if err != nil {
@@ -208,7 +208,8 @@ func (a *Adapter) Account() string { return "irc/" + a.options.Nick + "@" + a.op
 // Limits returns what servers commonly bear; lines are paced here as well.
 func (a *Adapter) Limits() platform.Limits {
 	t := a.options.Timing
-	return platform.Limits{Text: maxText, PerChat: t.Line, PerAccount: t.Line, Burst: t.Burst}
+	longest := maxText*t.Line + t.Confirm // as many lines as bytes
+	return platform.Limits{Text: maxText, PerChat: t.Line, PerAccount: t.Line, Burst: t.Burst, Send: longest}
 }
 
 // Run implements platform.Adapter. It returns an error only when the adapter

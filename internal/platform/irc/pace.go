@@ -10,7 +10,7 @@ import (
 type bucket struct {
 	pause time.Duration
 	burst int
-	full  time.Time // when all of the burst is free again
+	full  time.Time // when all of the burst is free again; never zero
 }
 
 // ready returns when the next line may go.

@@ -167,10 +167,8 @@ func (s *session) echo(m ircmsg.Message, line *sentLine) {
 	if d == nil || len(m.Params) < 2 || s.fold(m.Params[0]) != s.fold(d.chat) {
 		return
 	}
-	if line == nil && !s.caps["labeled-response"] {
-		if i := slices.IndexFunc(d.sent, func(l *sentLine) bool { return !l.settled }); i >= 0 {
-			line = d.sent[i]
-		}
+	if line == nil {
+		line = s.unsettled(d)
 	}
 	if line == nil {
 		return
@@ -180,6 +178,17 @@ func (s *session) echo(m ircmsg.Message, line *sentLine) {
 		d.receipt.ID = id
 	}
 	s.conclude(d)
+}
+
+// unsettled is the line that an answer without a label is about: servers answer
+// in order. One with labels gives them to all answers, and one without may be
+// late and about an older Send.
+func (s *session) unsettled(d *delivery) *sentLine {
+	i := slices.IndexFunc(d.sent, func(l *sentLine) bool { return !l.settled })
+	if i < 0 || s.caps["labeled-response"] {
+		return nil
+	}
+	return d.sent[i]
 }
 
 // refuse takes the server's no to a line, given its label or nil.
@@ -195,9 +204,7 @@ func (s *session) refuse(m ircmsg.Message, line *sentLine) {
 		no.After, no.Account = tryAgain, true
 	}
 	if line == nil {
-		if i := slices.IndexFunc(d.sent, func(l *sentLine) bool { return !l.settled }); i >= 0 {
-			line = d.sent[i]
-		}
+		line = s.unsettled(d)
 	}
 	if line == nil {
 		return

@@ -72,18 +72,22 @@ type session struct {
 	end error // why the loop ends
 }
 
+func newSession(a *Adapter, host platform.Host, conn net.Conn, inbox chan<- platform.Inbound) *session {
+	return &session{
+		Adapter: a, host: host, conn: conn, inbox: inbox, began: time.Now(),
+		lines: make(chan ircmsg.Message), sends: make(chan *delivery), ended: make(chan struct{}),
+		offered: map[string]string{}, caps: map[string]bool{}, chanTypes: "#&",
+		labels: map[string]*sentLine{}, batches: map[string]*sentLine{},
+	}
+}
+
 // connect makes one connection and serves it until it ends, and says why.
 func (a *Adapter) connect(ctx context.Context, host platform.Host, inbox chan<- platform.Inbound) error {
 	conn, err := a.dial(ctx)
 	if err != nil {
 		return fmt.Errorf("cannot connect to %s: %w", a.options.Server, err)
 	}
-	s := &session{
-		Adapter: a, host: host, conn: conn, inbox: inbox, began: time.Now(),
-		lines: make(chan ircmsg.Message), sends: make(chan *delivery), ended: make(chan struct{}),
-		offered: map[string]string{}, caps: map[string]bool{}, chanTypes: "#&",
-		labels: map[string]*sentLine{}, batches: map[string]*sentLine{},
-	}
+	s := newSession(a, host, conn, inbox)
 	stop := make(chan struct{})
 	reading := make(chan struct{})
 	go func() {
@@ -313,18 +317,20 @@ func (s *session) send(command string, params ...string) {
 	s.write(ircmsg.MakeMessage(nil, "", command, params...))
 }
 
-// write puts one line on the wire. One that cannot be said is left out; a
-// connection that takes none is at its end.
+// write puts one line on the wire. One that cannot be said is left out; where
+// the connection takes none, what is left is to read its last words.
 func (s *session) write(m ircmsg.Message) {
 	line, err := m.LineBytesStrict(true, maxLine)
 	if err != nil {
 		s.log.Warn("irc line left out", "command", m.Command, "cause", err)
 		return
 	}
-	if err = s.conn.SetWriteDeadline(time.Now().Add(writing)); err == nil {
+	err = s.conn.SetWriteDeadline(time.Now().Add(writing))
+	if err == nil {
 		_, err = s.conn.Write(line)
 	}
-	if err != nil && s.end == nil {
-		s.end = fmt.Errorf("the connection to %s broke: %w", s.options.Server, err)
+	if err != nil {
+		// Why the server closed may be there to be read.
+		_ = s.conn.SetReadDeadline(time.Now().Add(s.options.Timing.Goodbye))
 	}
 }

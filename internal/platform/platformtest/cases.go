@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -77,7 +76,7 @@ func takesIn(b *bench) error {
 		case m.Chat == "" || m.Sender.ID == "" || m.Sender.Name == "":
 			return fmt.Errorf("no chat or no sender: %+v", m)
 		case !utf8.ValidString(m.Chat + m.Thread + m.Sender.ID + m.Sender.Name):
-			return fmt.Errorf("not UTF-8: %#v", m)
+			return fmt.Errorf("not UTF-8: %q", m.Chat+m.Thread+m.Sender.ID+m.Sender.Name)
 		case !m.At.IsZero() && (m.At.Before(before.Add(-time.Hour)) || m.At.After(time.Now().Add(time.Hour))):
 			return fmt.Errorf("it was sent at %s, at about %s", m.At, before)
 		}
@@ -375,7 +374,7 @@ func (b *bench) secretive(err error) error {
 }
 
 func ends(b *bench) error {
-	before := runtime.NumGoroutine()
+	before := goroutines()
 	if err := b.start(); err != nil {
 		return err
 	}

@@ -220,11 +220,29 @@ func squeeze(text string) string {
 	}, text)
 }
 
-// settled waits until no more goroutines run than before.
-func (b *bench) settled(before int) error {
-	if err := b.until("goroutines end", func() bool { return runtime.NumGoroutine() <= before }); err != nil {
-		stacks := make([]byte, 1<<20)
-		return fmt.Errorf("goroutines were left behind: %d, %d before\n%s", runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
+// settled waits until none but the goroutines of before run.
+func (b *bench) settled(before map[string]string) error {
+	left := func() (stacks string) {
+		for id, stack := range goroutines() {
+			if before[id] == "" {
+				stacks += stack + "\n\n"
+			}
+		}
+		return stacks
+	}
+	if err := b.until("goroutines end", func() bool { return left() == "" }); err != nil {
+		return fmt.Errorf("goroutines were left behind:\n%s", left())
 	}
 	return nil
+}
+
+// goroutines maps the ids of those that run to their stacks.
+func goroutines() map[string]string {
+	text := make([]byte, 1<<20)
+	all := map[string]string{}
+	for stack := range strings.SplitSeq(string(text[:runtime.Stack(text, true)]), "\n\n") {
+		id, _, _ := strings.Cut(stack, " [")
+		all[id] = stack
+	}
+	return all
 }

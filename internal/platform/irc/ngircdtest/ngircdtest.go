@@ -31,6 +31,9 @@ import (
 // Patience bounds every wait for what takes milliseconds on an idle machine.
 const Patience = 20 * time.Second
 
+// program is outside the PATH of users.
+const program = "/usr/sbin/ngircd"
+
 // Options say what kind of server.
 type Options struct {
 	TLS      bool
@@ -148,7 +151,7 @@ func (s *Server) Stop() {
 // start says whether the server takes connections; it is ended if not.
 func (s *Server) start(t testing.TB) bool {
 	t.Helper()
-	cmd := exec.Command("ngircd", "-n", "-f", s.config)
+	cmd := exec.Command(program, "-n", "-f", s.config)
 	cmd.Stdout, cmd.Stderr = s.log, s.log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
