@@ -39,7 +39,7 @@ func (c counts) String() string {
 		fmt.Sprintf("messages: %d sent, %d answered, %d failed as scripted, %d set aside after three crashes; IRC: %d bounced, %d never accepted\n",
 			c.sent, c.answered, c.failed, c.setAside, c.bounced, c.unaccepted) +
 		fmt.Sprintf("deliveries labelled as perhaps a repeat: %d, of which the first to arrive: %d\n", c.labelled, c.labelledFirst) +
-		fmt.Sprintf("model calls: %d, of which retried after a scripted failure or a lost connection %d, repeated after a kill %d (at most %d at one kill)\n",
+		fmt.Sprintf("model calls: %d, of which retried after a scripted failure or a lost connection %d, repeated after a kill %d (at most %d at one fault, of nine chats; a double kill is one fault)\n",
 			c.calls, c.retried, c.repeated, c.repeatsAt) +
 		fmt.Sprintf("scrapes with exact accounting: %d", c.scrapes)
 }
