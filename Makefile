@@ -64,8 +64,8 @@ e2e: ## black-box tests of the image on a real Docker engine
 	@HERMES_TEST_IMAGE=$(IMAGE) $(TESTRUN) -each -- -count=1 -timeout 20m -p 1 ./e2e ./e2e/chaos
 
 chaos: image ## a thousand faults, a quarter of an hour (CHAOS='-seed 7 -faults 50'); the result goes into the docs
-	@HERMES_TEST_IMAGE=$(IMAGE) go test -count=1 -v -timeout 2h -parallel 5 -run TestChaos ./e2e/chaos \
-		-worlds 5 -faults 1000 -report $(CURDIR)/docs/explanation/chaos.txt $(CHAOS)
+	@HERMES_TEST_IMAGE=$(IMAGE) go test -count=1 -v -timeout 2h -parallel 7 -run TestChaos ./e2e/chaos \
+		-worlds 7 -faults 1000 -report $(CURDIR)/docs/explanation/chaos.txt $(CHAOS)
 
 bench: image build-arm64 ## Hermes beside its peers: medians and ratios (BENCH='-runs 5 -only stop')
 	@scripts/deps.sh strace

@@ -104,7 +104,13 @@ func live(t *testing.T, p plan) (counts, []violation) {
 	stopScraping()
 	cancel()
 	crowd.wg.Wait()
-	return check(w.ledger, w.model.Seen(), !wrong)
+	got, found := check(w.ledger, w.model.Seen(), !wrong)
+	if len(found) > 0 {
+		for _, f := range w.ledger.faults {
+			t.Logf("%s to %s: %s", clock(f.begin), clock(f.end), f.kind)
+		}
+	}
+	return got, found
 }
 
 // begin lets everybody write: three on IRC, whose account may say a line a

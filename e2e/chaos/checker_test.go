@@ -39,7 +39,7 @@ func (c counts) String() string {
 		fmt.Sprintf("messages: %d sent, %d answered, %d failed as scripted, %d set aside after three crashes; IRC: %d bounced, %d never accepted\n",
 			c.sent, c.answered, c.failed, c.setAside, c.bounced, c.unaccepted) +
 		fmt.Sprintf("deliveries labelled as perhaps a repeat: %d, of which the first to arrive: %d\n", c.labelled, c.labelledFirst) +
-		fmt.Sprintf("model calls: %d, of which retried after a scripted failure or a lost connection %d, repeated after a kill %d (at most %d at one kill)\n",
+		fmt.Sprintf("model calls: %d, of which retried after a scripted failure or a lost connection %d, repeated after a kill %d (at most %d at one fault, of nine chats; a double kill is one fault)\n",
 			c.calls, c.retried, c.repeated, c.repeatsAt) +
 		fmt.Sprintf("scrapes with exact accounting: %d", c.scrapes)
 }
@@ -74,9 +74,13 @@ func (c *counts) add(o counts) {
 // may be given up.
 const crashes = 3
 
-// slack is how long after a fault a sending may still meet what it left: a
-// connection whose end is on its way.
+// slack is how long after a fault something may still arrive that was under way:
+// a sending at a connection whose end is not known yet, or at the model server a
+// request of a process that is gone. TCP sends again within a second at first.
 const slack = time.Second
+
+// asked is when the gateway may have begun to ask.
+func asked(s modelserver.Seen) time.Time { return s.Time.Add(-slack) }
 
 // checker compares what people saw with what the model server saw.
 type checker struct {
@@ -325,7 +329,7 @@ func (c *checker) repeats(list []*message) {
 // excuses one in a chat.
 func (c *checker) inFlight(first, again modelserver.Seen, used map[int]int) bool {
 	for i, f := range c.ledger.faults {
-		if used[i] < f.ends && f.around(first.Time, again.Time) {
+		if used[i] < f.ends && f.around(asked(first), again.Time) {
 			used[i]++
 			c.repeatsAt[i]++
 			c.counts.repeated++
@@ -350,7 +354,7 @@ func (c *checker) cutOff(m *message, first, again modelserver.Seen, used map[int
 	if c.inFlight(first, again, used) {
 		return
 	}
-	if slices.ContainsFunc(c.ledger.faults, func(f fault) bool { return f.around(first.Time, again.Time) }) {
+	if slices.ContainsFunc(c.ledger.faults, func(f fault) bool { return f.around(asked(first), again.Time) }) {
 		c.counts.retried++
 		return
 	}

@@ -17,7 +17,7 @@ func called(id string, from, to float64, end string) modelserver.Seen {
 	return modelserver.Seen{Text: "[[slow 80ms]] " + id + " hello", Time: at(from), Ended: at(to), End: end}
 }
 
-func asked(id, chat string, number int, sent float64, answers ...answer) *message {
+func wrote(id, chat string, number int, sent float64, answers ...answer) *message {
 	return &message{id: id, chat: chat, number: number, sent: at(sent), answers: answers, http: chat[0] != 'i'}
 }
 
@@ -38,60 +38,60 @@ func TestCheckerFindsEachFault(t *testing.T) {
 		want     string // the kind of violation; empty: none
 	}{
 		"answered": {
-			messages: []*message{asked("r.1.1", "r", 1, 0, told(2, 1)), asked("r.2.1", "r", 2, 1, told(3, 2))},
+			messages: []*message{wrote("r.1.1", "r", 1, 0, told(2, 1)), wrote("r.2.1", "r", 2, 1, told(3, 2))},
 			calls:    []modelserver.Seen{called("r.1.1", 1, 2, "answered"), called("r.2.1", 2, 3, "answered")},
 		},
-		"no outcome over HTTP": {messages: []*message{asked("r.1.1", "r", 1, 0)}, faults: []fault{killed(0, 1)}, want: "lost"},
+		"no outcome over HTTP": {messages: []*message{wrote("r.1.1", "r", 1, 0)}, faults: []fault{killed(0, 1)}, want: "lost"},
 		"IRC, at a kill, before it was accepted": {
-			messages: []*message{asked("i.1.1", "i", 1, 1), asked("i.1.2", "i", 1, 9, told(10, 1))},
+			messages: []*message{wrote("i.1.1", "i", 1, 1), wrote("i.1.2", "i", 1, 9, told(10, 1))},
 			calls:    []modelserver.Seen{called("i.1.2", 9, 10, "answered")},
 			faults:   []fault{killed(1, 2)},
 		},
 		"IRC, a kill, but the model was asked": {
-			messages: []*message{asked("i.1.1", "i", 1, 1)},
+			messages: []*message{wrote("i.1.1", "i", 1, 1)},
 			calls:    []modelserver.Seen{called("i.1.1", 1, 1.5, "answered")}, faults: []fault{killed(1, 2)}, want: "lost",
 		},
 		"IRC, and nothing happened": {
-			messages: []*message{asked("i.1.1", "i", 1, 1), asked("i.1.2", "i", 1, 9, told(10, 1))},
+			messages: []*message{wrote("i.1.1", "i", 1, 1), wrote("i.1.2", "i", 1, 9, told(10, 1))},
 			faults:   []fault{killed(20, 21)}, want: "lost",
 		},
-		"answered twice": {messages: []*message{asked("i.1.1", "i", 1, 1, told(2, 1), told(3, 1))}, want: "doubled"},
+		"answered twice": {messages: []*message{wrote("i.1.1", "i", 1, 1, told(2, 1), told(3, 1))}, want: "doubled"},
 		"the second time with a label": {
-			messages: []*message{asked("i.1.1", "i", 1, 1, told(2, 1), answer{at: at(3), place: 1, text: "so", labelled: true})},
+			messages: []*message{wrote("i.1.1", "i", 1, 1, told(2, 1), answer{at: at(3), place: 1, text: "so", labelled: true})},
 			faults:   []fault{killed(2, 2.5)},
 		},
 		"a label for nothing": {
-			messages: []*message{asked("i.1.1", "i", 1, 1, answer{at: at(3), place: 1, text: "so", labelled: true})}, want: "label",
+			messages: []*message{wrote("i.1.1", "i", 1, 1, answer{at: at(3), place: 1, text: "so", labelled: true})}, want: "label",
 		},
 		"a place is missing": {
-			messages: []*message{asked("r.1.1", "r", 1, 0, told(2, 1)), asked("r.2.1", "r", 2, 1, told(3, 3))}, want: "order",
+			messages: []*message{wrote("r.1.1", "r", 1, 0, told(2, 1)), wrote("r.2.1", "r", 2, 1, told(3, 3))}, want: "order",
 		},
 		"asked for the second first": {
-			messages: []*message{asked("r.1.1", "r", 1, 0, told(4, 1)), asked("r.2.1", "r", 2, 1, told(5, 2))},
+			messages: []*message{wrote("r.1.1", "r", 1, 0, told(4, 1)), wrote("r.2.1", "r", 2, 1, told(5, 2))},
 			calls:    []modelserver.Seen{called("r.2.1", 1, 2, "answered"), called("r.1.1", 2, 3, "answered")}, want: "order",
 		},
 		"asked again at a kill": {
-			messages: []*message{asked("r.1.1", "r", 1, 0, told(6, 1))},
+			messages: []*message{wrote("r.1.1", "r", 1, 0, told(6, 1))},
 			calls:    []modelserver.Seen{called("r.1.1", 1, 2, "answered"), called("r.1.1", 4, 5, "answered")}, faults: []fault{killed(2, 3)},
 		},
 		"asked again twice at one kill": {
-			messages: []*message{asked("r.1.1", "r", 1, 0, told(9, 1))},
+			messages: []*message{wrote("r.1.1", "r", 1, 0, told(9, 1))},
 			calls: []modelserver.Seen{
 				called("r.1.1", 1, 2, "answered"), called("r.1.1", 4, 5, "answered"), called("r.1.1", 6, 7, "answered"),
 			},
 			faults: []fault{killed(2, 3)}, want: "asked again",
 		},
 		"asked again after the answer": {
-			messages: []*message{asked("r.1.1", "r", 1, 0, told(2.5, 1))},
+			messages: []*message{wrote("r.1.1", "r", 1, 0, told(2.5, 1))},
 			calls:    []modelserver.Seen{called("r.1.1", 1, 2, "answered"), called("r.1.1", 4, 5, "answered")}, faults: []fault{killed(2, 3)},
 			want: "asked again",
 		},
 		"the model failed and was asked again": {
-			messages: []*message{asked("r.1.1", "r", 1, 0, told(6, 1))},
+			messages: []*message{wrote("r.1.1", "r", 1, 0, told(6, 1))},
 			calls:    []modelserver.Seen{called("r.1.1", 1, 2, "reset"), called("r.1.1", 4, 5, "answered")},
 		},
 		"hung up for nothing": {
-			messages: []*message{asked("r.1.1", "r", 1, 0, told(6, 1))},
+			messages: []*message{wrote("r.1.1", "r", 1, 0, told(6, 1))},
 			calls:    []modelserver.Seen{called("r.1.1", 1, 2, "gone"), called("r.1.1", 4, 5, "answered")}, want: "asked again",
 		},
 		"failed for nothing": {

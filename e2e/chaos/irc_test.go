@@ -15,6 +15,9 @@ import (
 // number is sent again.
 const impatience = 8 * time.Second
 
+// welcome is how far the network has come when it knows who somebody is.
+const welcome = "welcome"
+
 // chatter is somebody on IRC who writes to the gateway directly, a few messages
 // at a time, and goes on when all are answered.
 type chatter struct {
@@ -26,7 +29,7 @@ type chatter struct {
 	pending *message // sent, and the network has not said yet that it has it
 	waiting map[int]bool
 	news    chan struct{} // holds one: something was heard
-	settled chan string   // ids of sendings that the network has judged
+	settled chan string   // how far the network has come: ids of sendings, or welcome
 }
 
 // irc is one person on IRC. The network between people and server never fails.
@@ -43,6 +46,7 @@ func (p *people) irc(ctx context.Context, n int) error {
 	c.raw("NICK " + c.nick)
 	c.raw("USER " + c.nick + " 0 * :" + c.nick)
 	p.wg.Go(c.listen)
+	c.await(ctx, welcome)
 	c.talk(ctx, n)
 	<-ctx.Done() // answers to what was sent again are still to come
 	return nil
@@ -68,6 +72,8 @@ func (c *chatter) listen() {
 			c.raw("PONG :" + trailing)
 		case "PONG":
 			c.settled <- trailing
+		case "376", "422": // the end of the message of the day, or none
+			c.settled <- welcome
 		case "401":
 			c.bounce()
 		case "PRIVMSG":
@@ -107,10 +113,15 @@ func (c *chatter) say(ctx context.Context, m *message, text string) {
 	c.mu.Unlock()
 	c.raw("PRIVMSG " + bot + " :" + text)
 	c.raw("PING :" + m.id) // answered after all that the line before caused
+	c.await(ctx, m.id)
+}
+
+// await waits until the network has come as far as what.
+func (c *chatter) await(ctx context.Context, what string) {
 	for {
 		select {
-		case id := <-c.settled:
-			if id == m.id {
+		case got := <-c.settled:
+			if got == what {
 				return
 			}
 		case <-ctx.Done():
