@@ -111,7 +111,7 @@ func (s *Store) Close() error {
 
 // Writable writes one row and says whether that reached the disk.
 func (s *Store) Writable(ctx context.Context) error {
-	err := s.writer.submit(ctx, &job{need: synced, do: func(tx *writes) error {
+	err := s.writer.submitOrLeave(ctx, &job{need: synced, do: func(tx *writes) error {
 		_, err := tx.exec(`INSERT INTO probe (id, at) VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET at = ?1`, time.Now().UnixMilli())
 		return err
 	}})

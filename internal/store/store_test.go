@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hermesgw/hermes/internal/chat"
 	"github.com/hermesgw/hermes/internal/exitcode"
@@ -185,4 +186,25 @@ func TestMissingDirectory(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "must be writable") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// Who gives up waiting must not share what the writer still writes to: the race
+// detector sees it.
+func TestCallersThatGiveUp(t *testing.T) {
+	s := open(t, path(t))
+	answer(t, s, "msg_1", "s", "x")
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for i := range 30 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*20*time.Microsecond)
+				if n, err := s.Begin(ctx, 1, time.Now()); err == nil && n < 1 {
+					t.Errorf("attempt %d", n)
+				}
+				_ = s.Writable(ctx) // its deadline may be over
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
 }

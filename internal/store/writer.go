@@ -64,29 +64,42 @@ func newWriter(ctx context.Context, db *sql.DB, grown func()) (*writer, error) {
 	return w, nil
 }
 
-// submit waits until j is committed. Where ctx ends first its error is returned,
-// and the job may be committed all the same: who has to know gives a context
-// that does not end.
+// submit waits until j is committed. A ctx that ends before j has its place takes
+// it back; later it does not: what a job writes to must be there when it runs.
 func (w *writer) submit(ctx context.Context, j *job) error {
+	if err := w.enqueue(ctx, j); err != nil {
+		return err
+	}
+	return <-j.done
+}
+
+// submitOrLeave is submit for a job that keeps nothing of its caller: where ctx
+// ends first, the caller goes and the job is done all the same.
+func (w *writer) submitOrLeave(ctx context.Context, j *job) error {
+	if err := w.enqueue(ctx, j); err != nil {
+		return err
+	}
+	select {
+	case err := <-j.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (w *writer) enqueue(ctx context.Context, j *job) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	j.done = make(chan error, 1)
 	w.mu.RLock()
+	defer w.mu.RUnlock()
 	if w.closed {
-		w.mu.RUnlock()
 		return errClosed
 	}
 	select {
 	case w.jobs <- j:
-		w.mu.RUnlock()
-	case <-ctx.Done():
-		w.mu.RUnlock()
-		return ctx.Err()
-	}
-	select {
-	case err := <-j.done:
-		return err
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
