@@ -21,9 +21,10 @@ type kind struct {
 
 // The pid is looked up inside, so that nothing else can be hit.
 const (
-	killGateway = `kill -9 $(s6-svstat -o pid ` + slot + `)`
-	stopGateway = `kill -STOP $(s6-svstat -o pid ` + slot + `)`
-	contGateway = `kill -CONT $(s6-svstat -o pid ` + slot + `)`
+	pidOfGateway = `s6-svstat -o pid ` + slot
+	killGateway  = `kill -9 $(` + pidOfGateway + `)`
+	stopGateway  = `kill -STOP $(` + pidOfGateway + `)`
+	contGateway  = `kill -CONT $(` + pidOfGateway + `)`
 )
 
 // kinds is what happens to the gateway, and how often beside the others.
@@ -126,18 +127,26 @@ func stop(w *world, r *rand.Rand) error {
 	return nil
 }
 
-// deaf stops the gateway until somebody ends it; who does is the guard.
+// deaf stops the gateway until somebody ends it; who does is the guard. Whether
+// another one comes is not the guard's affair: after many deaths it pauses.
 func deaf(w *world, _ *rand.Rand) error {
-	w.signal(stopGateway)
+	stopped, err := docker("exec", w.gateway, "sh", "-c", pidOfGateway)
+	if err != nil {
+		return err
+	}
+	w.signal("kill -STOP " + stopped)
 	deadline := time.Now().Add(patience)
-	for !w.alive() {
-		if time.Now().After(deadline) {
+	for {
+		pid, err := docker("exec", w.gateway, "sh", "-c", pidOfGateway)
+		switch {
+		case err == nil && pid != stopped:
+			return nil
+		case time.Now().After(deadline):
 			w.signal(contGateway)
 			return errors.New("the guard did not act")
 		}
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(500 * time.Millisecond)
 	}
-	return nil
 }
 
 func drain(w *world, _ *rand.Rand) error {
