@@ -19,13 +19,9 @@ type kind struct {
 	do     func(w *world, r *rand.Rand) error
 }
 
-// The pid is looked up inside, so that nothing else can be hit.
-const (
-	pidOfGateway = `s6-svstat -o pid ` + slot
-	killGateway  = `kill -9 $(` + pidOfGateway + `)`
-	stopGateway  = `kill -STOP $(` + pidOfGateway + `)`
-	contGateway  = `kill -CONT $(` + pidOfGateway + `)`
-)
+// gatewayPID prints the pid of the gateway in its container, or -1 if there is
+// none just now.
+const gatewayPID = `s6-svstat -o pid ` + slot
 
 // kinds is what happens to the gateway, and how often beside the others.
 func kinds() []kind {
@@ -105,48 +101,48 @@ func between(r *rand.Rand, least, most time.Duration) time.Duration {
 }
 
 // signal sends a signal to the gateway; that there is none just now is no fault
-// of the test's.
-func (w *world) signal(script string) { _ = w.exec("sh", "-c", script) }
+// of the test's. To kill(1) a pid of -1 would mean everybody.
+func (w *world) signal(name string) {
+	_ = w.exec("sh", "-c", `pid=$(`+gatewayPID+`) && [ "$pid" -gt 0 ] && kill -`+name+` "$pid"`)
+}
 
 func kill(w *world, _ *rand.Rand) error {
-	w.signal(killGateway)
+	w.signal("KILL")
 	return nil
 }
 
 func killTwice(w *world, r *rand.Rand) error {
-	w.signal(killGateway)
+	w.signal("KILL")
 	time.Sleep(between(r, 0, 600*time.Millisecond))
-	w.signal(killGateway)
+	w.signal("KILL")
 	return nil
 }
 
 func stop(w *world, r *rand.Rand) error {
-	w.signal(stopGateway)
+	w.signal("STOP")
 	time.Sleep(between(r, 200*time.Millisecond, 3*time.Second))
-	w.signal(contGateway)
+	w.signal("CONT")
 	return nil
 }
 
 // deaf stops the gateway until somebody ends it; who does is the guard. Whether
 // another one comes is not the guard's affair: after many deaths it pauses.
 func deaf(w *world, _ *rand.Rand) error {
-	stopped, err := docker("exec", w.gateway, "sh", "-c", pidOfGateway)
-	if err != nil {
-		return err
-	}
-	w.signal("kill -STOP " + stopped)
-	deadline := time.Now().Add(patience)
-	for {
-		pid, err := docker("exec", w.gateway, "sh", "-c", pidOfGateway)
+	stopped := ""
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
+		pid, err := docker("exec", w.gateway, "sh", "-c", gatewayPID)
 		switch {
-		case err == nil && pid != stopped:
+		case err != nil:
+			return err
+		case stopped != "" && pid != stopped:
 			return nil
-		case time.Now().After(deadline):
-			w.signal(contGateway)
-			return errors.New("the guard did not act")
+		case stopped == "" && w.alive():
+			stopped = pid
+			w.signal("STOP")
 		}
-		time.Sleep(500 * time.Millisecond)
 	}
+	w.signal("CONT")
+	return errors.New("the guard did not act")
 }
 
 func drain(w *world, _ *rand.Rand) error {
@@ -198,7 +194,7 @@ func inDoubt(w *world, r *rand.Rand, then func()) {
 }
 
 func killInDoubt(w *world, r *rand.Rand) error {
-	inDoubt(w, r, func() { w.signal(killGateway) })
+	inDoubt(w, r, func() { w.signal("KILL") })
 	return nil
 }
 
@@ -229,7 +225,7 @@ func fill(w *world, r *rand.Rand) error {
 func killFull(w *world, r *rand.Rand) error {
 	return w.full(func() {
 		time.Sleep(between(r, 0, time.Second))
-		w.signal(killGateway)
+		w.signal("KILL")
 		time.Sleep(between(r, 0, time.Second))
 	})
 }
