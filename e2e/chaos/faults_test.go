@@ -14,7 +14,7 @@ import (
 type kind struct {
 	name   string
 	weight int
-	ends   int  // how many processes, without a chance to finish
+	ends   int  // how many processes at most, without a chance to finish
 	loses  bool // what is on its way in from IRC
 	do     func(w *world, r *rand.Rand) error
 }
