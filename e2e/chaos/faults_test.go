@@ -14,17 +14,14 @@ import (
 type kind struct {
 	name   string
 	weight int
-	ends   int  // how many processes, without a chance to finish
+	ends   int  // how many processes at most, without a chance to finish
 	loses  bool // what is on its way in from IRC
 	do     func(w *world, r *rand.Rand) error
 }
 
-// The pid is looked up inside, so that nothing else can be hit.
-const (
-	killGateway = `kill -9 $(s6-svstat -o pid ` + slot + `)`
-	stopGateway = `kill -STOP $(s6-svstat -o pid ` + slot + `)`
-	contGateway = `kill -CONT $(s6-svstat -o pid ` + slot + `)`
-)
+// gatewayPID prints the pid of the gateway in its container, or -1 if there is
+// none just now.
+const gatewayPID = `s6-svstat -o pid ` + slot
 
 // kinds is what happens to the gateway, and how often beside the others.
 func kinds() []kind {
@@ -104,40 +101,48 @@ func between(r *rand.Rand, least, most time.Duration) time.Duration {
 }
 
 // signal sends a signal to the gateway; that there is none just now is no fault
-// of the test's.
-func (w *world) signal(script string) { _ = w.exec("sh", "-c", script) }
+// of the test's. To kill(1) a pid of -1 would mean everybody.
+func (w *world) signal(name string) {
+	_ = w.exec("sh", "-c", `pid=$(`+gatewayPID+`) && [ "$pid" -gt 0 ] && kill -`+name+` "$pid"`)
+}
 
 func kill(w *world, _ *rand.Rand) error {
-	w.signal(killGateway)
+	w.signal("KILL")
 	return nil
 }
 
 func killTwice(w *world, r *rand.Rand) error {
-	w.signal(killGateway)
+	w.signal("KILL")
 	time.Sleep(between(r, 0, 600*time.Millisecond))
-	w.signal(killGateway)
+	w.signal("KILL")
 	return nil
 }
 
 func stop(w *world, r *rand.Rand) error {
-	w.signal(stopGateway)
+	w.signal("STOP")
 	time.Sleep(between(r, 200*time.Millisecond, 3*time.Second))
-	w.signal(contGateway)
+	w.signal("CONT")
 	return nil
 }
 
-// deaf stops the gateway until somebody ends it; who does is the guard.
+// deaf stops the gateway until somebody ends it; who does is the guard. Whether
+// another one comes is not the guard's affair: after many deaths it pauses.
 func deaf(w *world, _ *rand.Rand) error {
-	w.signal(stopGateway)
-	deadline := time.Now().Add(patience)
-	for !w.alive() {
-		if time.Now().After(deadline) {
-			w.signal(contGateway)
-			return errors.New("the guard did not act")
+	stopped := ""
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
+		pid, err := docker("exec", w.gateway, "sh", "-c", gatewayPID)
+		switch {
+		case err != nil:
+			return err
+		case stopped != "" && pid != stopped:
+			return nil
+		case stopped == "" && w.alive():
+			stopped = pid
+			w.signal("STOP")
 		}
-		time.Sleep(200 * time.Millisecond)
 	}
-	return nil
+	w.signal("CONT")
+	return errors.New("the guard did not act")
 }
 
 func drain(w *world, _ *rand.Rand) error {
@@ -189,7 +194,7 @@ func inDoubt(w *world, r *rand.Rand, then func()) {
 }
 
 func killInDoubt(w *world, r *rand.Rand) error {
-	inDoubt(w, r, func() { w.signal(killGateway) })
+	inDoubt(w, r, func() { w.signal("KILL") })
 	return nil
 }
 
@@ -220,7 +225,7 @@ func fill(w *world, r *rand.Rand) error {
 func killFull(w *world, r *rand.Rand) error {
 	return w.full(func() {
 		time.Sleep(between(r, 0, time.Second))
-		w.signal(killGateway)
+		w.signal("KILL")
 		time.Sleep(between(r, 0, time.Second))
 	})
 }

@@ -48,7 +48,7 @@ type apology struct {
 type fault struct {
 	kind       string
 	begin, end time.Time
-	ends       int  // how many processes, without a chance to finish
+	ends       int  // how many processes at most, without a chance to finish
 	loses      bool // what is on its way in from IRC
 }
 
