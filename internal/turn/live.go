@@ -140,9 +140,14 @@ func (l *Live) snapshot() (Message, bool) {
 // errAbandoned ends a turn that the next process finishes.
 var errAbandoned = errors.New("left to the next process")
 
-// Ended is the progress of a message that has ended, as Since gives it.
+// Ended is the progress of a message that has ended, as Since gives it. One that
+// has not is no empty answer: its error is ErrLeft.
 func Ended(m Message, offset int) Progress {
 	p := Progress{Message: m, Attempt: m.Attempts, Restarts: m.Restarts, Done: true}
+	if !m.State.Ended() {
+		p.Err = ErrLeft
+		return p
+	}
 	if m.State == Failed {
 		p.Err = &chat.Error{Kind: chat.Kind(m.Reason), Message: m.Error}
 	}

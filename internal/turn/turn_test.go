@@ -499,3 +499,13 @@ func TestBugOfAModelFailsOneTurn(t *testing.T) {
 		t.Error(p.Err)
 	}
 }
+
+// An open message that nobody answers here must not look like an empty answer.
+func TestOpenMessageIsNoAnswer(t *testing.T) {
+	for state, left := range map[turn.State]bool{turn.Queued: true, turn.Running: true, turn.Answered: false, turn.Failed: false} {
+		p := turn.Ended(turn.Message{State: state}, 0)
+		if errors.Is(p.Err, turn.ErrLeft) != left || !p.Done {
+			t.Errorf("%s: done %v, %v", state, p.Done, p.Err)
+		}
+	}
+}
