@@ -107,12 +107,13 @@ func (o order) serve() error {
 	}
 	defer log.Close()
 	accepted := make(chan struct{})
-	e, err := open(o.Setup, hooks{
+	var e engine // set before accepted is closed
+	e, err = open(o.Setup, hooks{
 		model: func(ctx context.Context, m message) (string, error) {
 			fmt.Fprintf(log, "start %s %d\n", m.Chat, m.N)
 			if o.CrashText != "" && m.Text == o.CrashText {
 				<-accepted
-				return "", o.crash()
+				return "", crash(ctx, e)
 			}
 			return m.Text, pause(ctx, o.Wait)
 		},
@@ -146,15 +147,16 @@ func (o order) serve() error {
 	return nil // without close: the next start must not need it
 }
 
-// crash ends the process once the other chat has got its answers, in this life or
-// in one before.
-func (o order) crash() error {
+// crash ends the process once the other chat's answers stand in the database, in
+// this life or in one before. A reply that went out is not enough: what ends
+// between it and its own record counts as a try of that message too.
+func crash(ctx context.Context, e engine) error {
 	for {
-		data, err := os.ReadFile(o.Log)
+		c, err := e.counts(ctx)
 		if err != nil {
 			return err
 		}
-		if strings.Count(string(data), "reply chat1 ") >= poisonMessages {
+		if c.Answered >= poisonMessages {
 			return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		}
 		time.Sleep(time.Millisecond)
