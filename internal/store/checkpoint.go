@@ -13,6 +13,7 @@ import (
 // journal it does nothing.
 type checkpointer struct {
 	wanted chan struct{}
+	busy   sync.Mutex // held while one is under way: SQLite has room for one
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }
@@ -28,7 +29,9 @@ func newCheckpointer(db *sql.DB) *checkpointer {
 				return
 			}
 			// One that fails is made up for by the next, or by the last close.
+			c.busy.Lock()
 			_, _ = db.ExecContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`)
+			c.busy.Unlock()
 		}
 	})
 	return c

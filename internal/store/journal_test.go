@@ -1,13 +1,17 @@
 package store_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/hermesgw/hermes/internal/chat"
 	"github.com/hermesgw/hermes/internal/store"
 	"github.com/hermesgw/hermes/internal/turn/journaltest"
 )
@@ -44,5 +48,44 @@ func TestLogIsWrittenBack(t *testing.T) {
 		if err := s.Writable(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// Under a load that never pauses, with readers that come and go, the log stays
+// bounded: what is written meanwhile is several times as much.
+func TestLogIsBoundedUnderLoad(t *testing.T) {
+	t.Parallel()
+	const limit, written, writers = 32 << 20, 40 << 20, 4
+	path := filepath.Join(t.TempDir(), store.FileName)
+	s := open(t, path)
+	long := strings.Repeat("x", 64<<10)
+	ctx, stop := context.WithCancel(t.Context())
+	var reading, writing sync.WaitGroup
+	for i := range 2 {
+		reading.Go(func() {
+			for ; ctx.Err() == nil; time.Sleep(time.Millisecond) {
+				_, _ = s.Recent(ctx, fmt.Sprint("s", i), 1<<62, 1)
+			}
+		})
+	}
+	var most atomic.Int64
+	for i := range writers {
+		writing.Go(func() {
+			for range written / writers / len(long) {
+				if err := s.Append(t.Context(), fmt.Sprint("s", i), []chat.Message{{Role: chat.User, Text: long}}); err != nil {
+					t.Error(err)
+				}
+				if log, err := os.Stat(path + "-wal"); err == nil {
+					most.Store(max(most.Load(), log.Size()))
+				}
+			}
+		})
+	}
+	writing.Wait()
+	stop()
+	reading.Wait()
+	t.Logf("the log had %d MB at most, %d were written", most.Load()>>20, written>>20)
+	if most.Load() > limit {
+		t.Errorf("the log grew to %d MB, want at most %d", most.Load()>>20, limit>>20)
 	}
 }

@@ -70,7 +70,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(readers)
 	back := newCheckpointer(read)
-	w, err := newWriter(ctx, db, back.soon)
+	w, err := newWriter(ctx, db, path, back)
 	if err != nil {
 		return nil, errors.Join(explain(path, err), back.close(), read.Close(), db.Close())
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 )
 
@@ -15,6 +16,16 @@ const maxBatch = 128
 // checkpointEvery is after how many commits the write-ahead log is written back
 // into the database: some hundred KB at a time.
 const checkpointEvery = 200
+
+// logLimit is the size of the write-ahead log, in bytes, at which the writer
+// begins it anew. Where nobody pauses, the checkpointer beside it never reaches
+// the end, and a log begins anew only from there: it would grow as long as the
+// load lasts, and the shared memory that is its index with it.
+const logLimit = 16 << 20
+
+// restartPatience is how long beginning the log anew waits for readers, in
+// milliseconds. Ours are done in a few; a backup may read for minutes.
+const restartPatience = 200
 
 // errClosed is what a job gets that comes after Close.
 var errClosed = errors.New("the database is closed")
@@ -48,18 +59,20 @@ type writer struct {
 	jobs    chan *job
 	wg      sync.WaitGroup
 	commits int
-	grown   func() // called when the log has grown enough to be written back
+	back    *checkpointer
+	log     string // the path of the log; where the journal is another, there is none
+	restart int64  // the size of the log at which it is to begin anew
 
 	mu     sync.RWMutex
 	closed bool
 }
 
-func newWriter(ctx context.Context, db *sql.DB, grown func()) (*writer, error) {
+func newWriter(ctx context.Context, db *sql.DB, path string, back *checkpointer) (*writer, error) {
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{conn: conn, stmts: map[string]*sql.Stmt{}, sync: synced, jobs: make(chan *job, maxBatch), grown: grown}
+	w := &writer{conn: conn, stmts: map[string]*sql.Stmt{}, sync: synced, jobs: make(chan *job, maxBatch), back: back, log: path + "-wal", restart: logLimit}
 	w.wg.Go(w.run)
 	return w, nil
 }
@@ -133,6 +146,29 @@ func (w *writer) run() {
 			batch = append(batch, j)
 		}
 		w.commit(batch)
+		w.boundLog()
+	}
+}
+
+// boundLog begins the log anew when it has reached its limit. A reader that stays
+// (a backup) is left in peace; the next try is after as much again.
+func (w *writer) boundLog() {
+	log, err := os.Stat(w.log)
+	if err != nil || log.Size() < w.restart || !w.back.busy.TryLock() {
+		return
+	}
+	defer w.back.busy.Unlock()
+	w.restart = log.Size() + logLimit
+	// What fails here costs room on the disk, which the next try gives back.
+	for _, pragma := range []string{
+		fmt.Sprintf(`PRAGMA busy_timeout = %d`, restartPatience),
+		`PRAGMA wal_checkpoint(TRUNCATE)`,
+		fmt.Sprintf(`PRAGMA busy_timeout = %d`, busyTimeout),
+	} {
+		_, _ = w.conn.ExecContext(context.Background(), pragma)
+	}
+	if log, err := os.Stat(w.log); err == nil && log.Size() < logLimit {
+		w.restart = logLimit
 	}
 }
 
@@ -197,7 +233,7 @@ func (w *writer) transact(batch []*job) (err error) {
 		return err
 	}
 	if w.commits++; w.commits%checkpointEvery == 0 {
-		w.grown()
+		w.back.soon()
 	}
 	return nil
 }
