@@ -24,6 +24,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -200,7 +201,7 @@ func (g *Gateway) buildTurns() error {
 		return err
 	}
 	g.turns, err = turn.New(turn.Options{
-		Journal: g.o.Store, Agent: a, Observe: g.metrics, Broken: g.health.recheck,
+		Journal: g.o.Store, Agent: a, Observe: newResting(g.metrics, debug.FreeOSMemory), Broken: g.health.recheck,
 		Parts: g.chats.parts, Queued: g.chats.wake, Merge: g.o.Merge,
 		MaxRunning: g.o.MaxRunning, MaxQueued: g.o.MaxQueued, Log: g.log,
 	})
