@@ -176,7 +176,7 @@ func jobs() []job {
 		oneShotJob(), stopJob(), restartJob(), startJob(),
 		memoryJob(), statusJob(), slotsJob(), statusesJob(),
 		fleetJob(), fleetStopJob(), takeoverJob(), filesJob(),
-		answerJob(), inFlightJob(), idleJob(), flushJob(), sizeJob(),
+		answerJob(), firstTokenJob(), inFlightJob(), storedJob(), idleJob(), flushJob(), sizeJob(),
 	}
 }
 
