@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -109,6 +110,8 @@ func live(t *testing.T, p plan) (counts, []violation) {
 		for _, f := range w.ledger.faults {
 			t.Logf("%s to %s: %s", clock(f.begin), clock(f.end), f.kind)
 		}
+		said, _ := exec.Command("docker", "logs", "--timestamps", w.gateway).CombinedOutput()
+		t.Logf("the gateway's container said:\n%s", said)
 	}
 	return got, found
 }

@@ -21,6 +21,7 @@ type counts struct {
 	bounced                          int // IRC sendings while the gateway was not there, and the network said so
 	unaccepted                       int // IRC sendings that died with a process or a connection
 	labelled, labelledFirst          int // copies; of those the only one that arrived
+	orphans                          int // requests to the model that were read when their process was gone
 	calls, retried, repeated         int // of the model
 	repeatsAt                        int // the most at one fault
 	scrapes                          int
@@ -39,8 +40,8 @@ func (c counts) String() string {
 		fmt.Sprintf("messages: %d sent, %d answered, %d failed as scripted, %d set aside after three crashes; IRC: %d bounced, %d never accepted\n",
 			c.sent, c.answered, c.failed, c.setAside, c.bounced, c.unaccepted) +
 		fmt.Sprintf("deliveries labelled as perhaps a repeat: %d, of which the first to arrive: %d\n", c.labelled, c.labelledFirst) +
-		fmt.Sprintf("model calls: %d, of which retried after a scripted failure or a lost connection %d, repeated after a kill %d (at most %d at one fault, of nine chats; a double kill is one fault)\n",
-			c.calls, c.retried, c.repeated, c.repeatsAt) +
+		fmt.Sprintf("model calls: %d, of which retried after a scripted failure or a lost connection %d, repeated after a kill %d (at most %d at one fault, of nine chats; a double kill is one fault); read when their process was gone %d\n",
+			c.calls, c.retried, c.repeated, c.repeatsAt, c.orphans) +
 		fmt.Sprintf("scrapes with exact accounting: %d", c.scrapes)
 }
 
@@ -57,6 +58,7 @@ func (c *counts) add(o counts) {
 		{&c.calls, &o.calls},
 		{&c.retried, &o.retried},
 		{&c.repeated, &o.repeated},
+		{&c.orphans, &o.orphans},
 		{&c.scrapes, &o.scrapes},
 	} {
 		*pair[0] += *pair[1]
@@ -79,8 +81,15 @@ const crashes = 3
 // request of a process that is gone. TCP sends again within a second at first.
 const slack = time.Second
 
-// asked is when the gateway may have begun to ask.
-func asked(s modelserver.Seen) time.Time { return s.Time.Add(-slack) }
+// asked is when the gateway began to ask. Where its end of the connection was
+// closed already when the model server read the request, it is a process that is
+// gone who asked, a little earlier.
+func asked(s modelserver.Seen) time.Time {
+	if s.Orphan {
+		return s.Time.Add(-slack)
+	}
+	return s.Time
+}
 
 // checker compares what people saw with what the model server saw.
 type checker struct {
@@ -107,6 +116,9 @@ func check(l *ledger, seen []modelserver.Seen, over bool) (counts, []violation) 
 		if id := identify(s.Text); id != "" {
 			c.calls[id] = append(c.calls[id], s)
 			c.counts.calls++
+			if s.Orphan {
+				c.counts.orphans++
+			}
 		}
 	}
 	chats := map[string][]*message{}
@@ -358,8 +370,8 @@ func (c *checker) cutOff(m *message, first, again modelserver.Seen, used map[int
 		c.counts.retried++
 		return
 	}
-	c.bad("asked again", "the gateway hung up on the model over %s at %s and asked again at %s, and nothing had happened",
-		m.id, clock(first.Time), clock(again.Time))
+	c.bad("asked again", "the gateway hung up on the model over %s, asked at %s and left at %s after %d pieces, and asked again at %s; nothing had happened",
+		m.id, clock(first.Time), clock(first.Ended), first.Pieces, clock(again.Time))
 }
 
 // accounting finds counts that do not add up.

@@ -143,7 +143,7 @@ func (w *world) startModel() {
 		w.t.Fatalf("cannot listen on the bridge of the network; does the Docker engine run on this machine? %v", err)
 	}
 	w.model = modelserver.New(modelserver.Options{Piece: piece})
-	server := &http.Server{Handler: w.model}
+	server := &http.Server{Handler: w.model, ConnContext: modelserver.KeepConnection}
 	go func() { _ = server.Serve(l) }() // ends with Close
 	w.t.Cleanup(func() { w.model.Close(); server.Close() })
 	w.url = "http://" + l.Addr().String() + "/v1"

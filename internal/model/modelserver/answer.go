@@ -63,6 +63,7 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request) {
 	}
 	_, _ = io.Copy(io.Discard, r.Body) // else the server does not see the client go
 	seen := req.record()
+	seen.Orphan = orphan(r.Context())
 	users, text := req.last()
 	act, slow := s.directives(seen, text)
 	if s.o.Context > 0 && seen.Tokens > s.o.Context {

@@ -68,7 +68,11 @@ type Seen struct {
 	Status int       `json:"status"`
 	// End is "answered", "gone" (the client hung up), or the directive that acted;
 	// empty while the answer is on its way.
-	End    string    `json:"end"`
+	End string `json:"end"`
+	// Orphan says that the client's end of the connection was closed already when
+	// the request was read: it lay there while the client went. Only known where
+	// the http.Server has KeepConnection.
+	Orphan bool      `json:"orphan"`
 	Ended  time.Time `json:"ended"`
 	Pieces int       `json:"pieces"` // of text that were sent
 }

@@ -3,7 +3,9 @@ package modelserver_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -177,6 +179,43 @@ func until(t *testing.T, ok func() bool) {
 	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("it does not come")
+		}
+	}
+}
+
+// A request that lay there while its client went is told from one whose client
+// waits.
+func TestOrphanIsSeen(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := modelserver.New(modelserver.Options{})
+	defer s.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := `{"model":"m","messages":[{"role":"user","content":"gone"}]}`
+	fmt.Fprintf(c, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	c.Close() // before anybody has accepted it
+
+	server := &http.Server{Handler: s, ConnContext: modelserver.KeepConnection}
+	go server.Serve(l)
+	defer server.Close()
+	for deadline := time.Now().Add(10 * time.Second); len(s.Seen()) == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the request of the client that went was not read")
+		}
+	}
+	res, err := http.Post("http://"+l.Addr().String()+"/v1/chat/completions", "application/json", strings.NewReader(strings.ReplaceAll(body, "gone", "here")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	for _, seen := range s.Seen() {
+		if seen.Orphan != (seen.Text == "gone") {
+			t.Errorf("%q: orphan is %v", seen.Text, seen.Orphan)
 		}
 	}
 }
