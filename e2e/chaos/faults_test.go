@@ -14,7 +14,7 @@ import (
 type kind struct {
 	name   string
 	weight int
-	ends   int  // how many processes at most, without a chance to finish
+	ends   int  // how many processes it kills at most, without a chance to finish; who was there is counted
 	loses  bool // what is on its way in from IRC
 	do     func(w *world, r *rand.Rand) error
 }
@@ -87,8 +87,9 @@ func choose(r *rand.Rand, list []kind) kind {
 // strike does one fault, notes it and undoes it.
 func (w *world) strike(k kind, r *rand.Rand) error {
 	begin := time.Now()
+	w.ended = 0
 	err := k.do(w, r)
-	w.ledger.fault(fault{kind: k.name, begin: begin, end: time.Now(), ends: k.ends, loses: k.loses})
+	w.ledger.fault(fault{kind: k.name, begin: begin, end: time.Now(), ends: min(w.ended, k.ends), loses: k.loses})
 	if err != nil {
 		return fmt.Errorf("%s: %w", k.name, err)
 	}
@@ -103,7 +104,10 @@ func between(r *rand.Rand, least, most time.Duration) time.Duration {
 // signal sends a signal to the gateway; that there is none just now is no fault
 // of the test's. To kill(1) a pid of -1 would mean everybody.
 func (w *world) signal(name string) {
-	_ = w.exec("sh", "-c", `pid=$(`+gatewayPID+`) && [ "$pid" -gt 0 ] && kill -`+name+` "$pid"`)
+	err := w.exec("sh", "-c", `pid=$(`+gatewayPID+`) && [ "$pid" -gt 0 ] && kill -`+name+` "$pid"`)
+	if err == nil && name == "KILL" {
+		w.ended++
+	}
 }
 
 func kill(w *world, _ *rand.Rand) error {
@@ -135,6 +139,7 @@ func deaf(w *world, _ *rand.Rand) error {
 		case err != nil:
 			return err
 		case stopped != "" && pid != stopped:
+			w.ended++
 			return nil
 		case stopped == "" && w.alive():
 			stopped = pid
@@ -159,6 +164,7 @@ func dockerKill(w *world, r *rand.Rand) error {
 	if _, err := docker("kill", w.gateway); err != nil {
 		return err
 	}
+	w.ended++
 	time.Sleep(between(r, 0, time.Second))
 	_, err := docker("start", w.gateway)
 	return err

@@ -92,6 +92,7 @@ type world struct {
 	model   *modelserver.Server
 	url     string // of the model server
 	ledger  *ledger
+	ended   int // processes of the gateway that the fault under way has killed
 }
 
 // newWorld starts everything; binary takes the place of the image's hermes
