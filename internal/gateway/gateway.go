@@ -60,7 +60,6 @@ type Store interface {
 	inbound.Store
 	outbox.Store
 	admin.Store
-	Keeper
 	// Prune removes old conversations, see store.Store.
 	Prune(ctx context.Context, before time.Time, maxBytes int64) (int64, error)
 	// Writable makes a small real write.
@@ -181,7 +180,7 @@ func New(o Options) (*Gateway, error) {
 	g.api = g.routesV1()
 	var err error
 	g.admin, err = admin.New(admin.Options{
-		Store: o.Store, Wake: g.chats.wake, Accounts: g.chats.accounts, Audit: o.Audit,
+		Store: o.Store, Wake: g.chats.wake, Accounts: g.chats.accounts, Audit: o.Audit, KeepBytes: o.KeepBytes,
 		Accept: func(ctx context.Context, m turn.Message) error { _, _, _, err := g.turns.Accept(ctx, m); return err },
 	})
 	return g, err
