@@ -165,6 +165,8 @@ func (s *Supervision) askStorage(ctx context.Context, p profile.Profile) (*docto
 // outcome keeps what is wrong apart from what could not be told.
 func outcome(problems []string, err error) doctor.Database {
 	switch {
+	case errors.Is(err, store.ErrNewer):
+		return doctor.Database{Newer: err.Error()}
 	case err != nil && exitcode.Of(err) == exitcode.Config:
 		return doctor.Database{Problems: []string{err.Error()}}
 	case err != nil:

@@ -105,6 +105,7 @@ type Probes struct {
 type Database struct {
 	Skipped  string   // why it was not checked, and need not be here; "" if it was
 	Unsure   string   // why it could not be checked
+	Newer    string   // that a newer version has written it; "" if not
 	Problems []string // what is wrong with it
 
 	// Storage is what its gateway tells of it; nil: NotAsked says why it does not,

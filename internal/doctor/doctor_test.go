@@ -168,6 +168,7 @@ func TestEachIllnessIsFound(t *testing.T) {
 			database(doctor.Database{Storage: &doctor.Storage{Bytes: 20 << 20, MaxBytes: 16 << 20}}),
 			"database.size", doctor.Warning, "takes 21.0 MB, more than retention.max_bytes (16MiB), and nothing may be removed", "raise retention.max_bytes",
 		},
+		"a newer database":   {database(doctor.Database{Newer: "a newer hermes has written it"}), "database.integrity", doctor.Problem, "a newer hermes has written it", "run that version"},
 		"an unsure database": {database(doctor.Database{Unsure: "it took too long"}), "database.integrity", doctor.Warning, "too long", "try again"},
 		"a clock of 1970":    {at(time.Unix(100, 0)), "clock.time", doctor.Problem, "1970-", "set the clock"},
 		"a clock before the build": {

@@ -34,6 +34,8 @@ func (e *examiner) databases(ctx context.Context) []Finding {
 			findings = append(findings, warning(check, "try again; "+command(p.Name, "gateway logs -n 50"), "not checked: %s", db.Unsure).of(p))
 		case db.Skipped != "":
 			findings = append(findings, good(check, "not checked: %s", db.Skipped).of(p))
+		case db.Newer != "":
+			findings = append(findings, problem(check, "run that version, or restore a backup", "%s", db.Newer).of(p))
 		case len(db.Problems) > 0:
 			findings = append(findings, problem(check, restore, "the database of %s is damaged: %s", p.Home, listed(db.Problems)).of(p))
 		default:

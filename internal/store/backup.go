@@ -83,10 +83,12 @@ func publish(from, to string) error {
 // they are marked, and labelled when they are sent again.
 func Restore(ctx context.Context, from, path string, now time.Time) (kept string, err error) {
 	problems, err := Check(ctx, from, true)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrNewer):
+		return "", exitcode.With(exitcode.Config, fmt.Errorf("cannot use the backup %q: %w", from, err))
+	case err != nil:
 		return "", err
-	}
-	if len(problems) > 0 {
+	case len(problems) > 0:
 		return "", exitcode.With(exitcode.Config, fmt.Errorf("cannot use the backup %q: %s", from, problems[0]))
 	}
 	part := path + ".restoring"
