@@ -112,7 +112,11 @@ func (v *visit) retry(ctx context.Context) error {
 	return v.turn(ctx, turn.Ask{Messages: said, TakeBack: from})
 }
 
-func (v *visit) status(context.Context, string) (string, Change, error) {
+func (v *visit) status(ctx context.Context, _ string) (string, Change, error) {
+	last, err := v.lastQuestion(ctx)
+	if err != nil {
+		return "", Change{}, err
+	}
 	waiting, running := v.desk.o.Turns.Waiting(v.key)
 	here := "nothing waits here"
 	switch {
@@ -124,9 +128,26 @@ func (v *visit) status(context.Context, string) (string, Change, error) {
 		here = fmt.Sprintf("%d wait here", waiting)
 	}
 	t := v.desk.o.Turns.Tally()
-	return fmt.Sprintf("%s; %s. In all chats: %d running, %d waiting, %d answered, %d failed. Conversation: %s. You are: %s (%s:%s).",
-		v.desk.o.Status(), here, t.Running, t.Queued, t.Answered, t.Failed, v.chat.Session,
+	return fmt.Sprintf("%s; %s. In all chats: %d running, %d waiting, %d answered, %d failed. Conversation: %s%s. You are: %s (%s:%s).",
+		v.desk.o.Status(), here, t.Running, t.Queued, t.Answered, t.Failed, v.chat.Session, last,
 		v.tier, v.adapter.Platform(), v.in.Sender.ID), Change{}, nil
+}
+
+// lastQuestion says what became of the last message of the conversation that was
+// no command, with the id that hermes trace takes.
+func (v *visit) lastQuestion(ctx context.Context) (string, error) {
+	m, _, err := v.desk.o.Store.Last(ctx, v.key, v.chat.Session)
+	switch {
+	case errors.Is(err, turn.ErrUnknown):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("cannot find the last message: %w", err)
+	}
+	state := string(m.State)
+	if m.Reason != "" {
+		state += ": " + m.Reason
+	}
+	return fmt.Sprintf(", its last message %s (%s)", m.ID, state), nil
 }
 
 func (v *visit) usage(ctx context.Context, _ string) (string, Change, error) {

@@ -37,7 +37,8 @@ func (adapter) Send(context.Context, platform.Outbound) (platform.Receipt, error
 	return platform.Receipt{}, nil
 }
 
-// brain answers "re: TEXT", or waits while TEXT is "wait" until it is cancelled.
+// brain answers "re: TEXT", fails where that is "fail", and waits while it is
+// "wait" until it is cancelled.
 type brain struct{ began chan string }
 
 func (b brain) Answer(ctx context.Context, t agent.Turn) (agent.Result, error) {
@@ -47,6 +48,9 @@ func (b brain) Answer(ctx context.Context, t agent.Turn) (agent.Result, error) {
 	}
 	text := strings.Join(said, "+")
 	b.began <- text
+	if text == "fail" {
+		return agent.Result{}, &chat.Error{Kind: chat.Unavailable, Message: "the model is away"}
+	}
 	if strings.HasPrefix(text, "wait") {
 		<-ctx.Done()
 		return agent.Result{}, ctx.Err()
@@ -241,6 +245,29 @@ func TestCommandIsRunOnce(t *testing.T) {
 	}
 	if n := d.balanced(); n.Received != 1 {
 		t.Errorf("%+v", n)
+	}
+}
+
+// Who got no answer can tell the operator which message that was.
+func TestFailureNamesTheMessage(t *testing.T) {
+	d := newDesk(t)
+	if got := d.say("/status"); strings.Contains(got, "last message") {
+		t.Errorf("before any: %q", got)
+	}
+	apology := d.say("fail")
+	id := regexp.MustCompile(`kept as (msg_\w+);`).FindStringSubmatch(apology)
+	if id == nil || !strings.Contains(apology, "the model is away") {
+		t.Fatalf("%q", apology)
+	}
+	if m, err := d.db.Find(t.Context(), id[1]); err != nil || m.State != turn.Failed {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if got, want := d.say("/status"), "its last message "+id[1]+" (failed: unavailable)"; !strings.Contains(got, want) {
+		t.Errorf("%q lacks %q", got, want)
+	}
+	d.say("fine")
+	if got := d.say("/status"); !strings.Contains(got, " (answered)") || strings.Contains(got, id[1]) {
+		t.Errorf("%q", got)
 	}
 }
 
