@@ -91,7 +91,7 @@ func (w *talk) summary(req chat.Request, emit func(string) error) (chat.Reply, e
 		}
 		w.told[n] = true
 	}
-	return say("RECORD " + strings.Repeat("y", w.budget/8))(req, emit)
+	return say("RECORD "+strings.Repeat("y", w.budget/8))(req, emit)
 }
 
 // window holds what the model is shown against what was said.
