@@ -88,7 +88,7 @@ func (v *visit) stop(context.Context, string) (string, Change, error) {
 	case 1:
 		return "Stopped.", Change{}, nil
 	default:
-		return fmt.Sprintf("Stopped, with %d messages that waited.", n-1), Change{}, nil
+		return fmt.Sprintf("Stopped, with %s that waited.", counted(n-1)), Change{}, nil
 	}
 }
 
@@ -109,7 +109,11 @@ func (v *visit) retry(ctx context.Context) error {
 			said = append(said, m)
 		}
 	}
-	return v.turn(ctx, turn.Ask{Messages: said, TakeBack: from})
+	failed := "" // one that was answered needs nobody to see to it
+	if last.State == turn.Failed {
+		failed = last.ID
+	}
+	return v.turn(ctx, turn.Ask{Messages: said, TakeBack: from}, failed)
 }
 
 func (v *visit) status(ctx context.Context, _ string) (string, Change, error) {
@@ -155,7 +159,15 @@ func (v *visit) usage(ctx context.Context, _ string) (string, Change, error) {
 	if err != nil {
 		return "", Change{}, err
 	}
-	return fmt.Sprintf("This conversation: %d messages answered, %d tokens read, %d written.", u.Messages, u.TokensIn, u.TokensOut), Change{}, nil
+	return fmt.Sprintf("This conversation: %s answered, %d tokens read, %d written.", counted(u.Messages), u.TokensIn, u.TokensOut), Change{}, nil
+}
+
+// counted is a number of messages.
+func counted[N int | int64](n N) string {
+	if n == 1 {
+		return "1 message"
+	}
+	return fmt.Sprintf("%d messages", n)
 }
 
 func (v *visit) model(context.Context, string) (string, Change, error) {
@@ -179,7 +191,7 @@ func (v *visit) sessions(ctx context.Context, _ string) (string, Change, error) 
 		if s.ID == v.chat.Session {
 			mark = " (this one)"
 		}
-		lines = append(lines, fmt.Sprintf("%d. %s, %d messages%s: %s", i+1, s.Last.Format("2006-01-02 15:04"), s.Messages, mark, s.Title))
+		lines = append(lines, fmt.Sprintf("%d. %s, %s%s: %s", i+1, s.Last.Format("2006-01-02 15:04"), counted(s.Messages), mark, s.Title))
 	}
 	return strings.Join(lines, "\n"), Change{}, nil
 }

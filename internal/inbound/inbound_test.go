@@ -205,7 +205,7 @@ func TestCommands(t *testing.T) {
 		{"/retry", "nothing to answer again"},
 		{"/sessions", "no conversation yet"},
 		{"first talk", "re: first talk"},
-		{"/usage", "1 messages answered, 2 tokens read, 3 written"},
+		{"/usage", "1 message answered, 2 tokens read, 3 written"},
 		{"/model", "brain"},
 		{"/status", "nothing waits here"},
 		{"/NEW", "new conversation"},
@@ -265,6 +265,13 @@ func TestFailureNamesTheMessage(t *testing.T) {
 	if got, want := d.say("/status"), "its last message "+id[1]+" (failed: unavailable)"; !strings.Contains(got, want) {
 		t.Errorf("%q lacks %q", got, want)
 	}
+	d.say("/retry")
+	if m, err := d.db.Find(t.Context(), id[1]); err != nil || m.Settled != "replayed" {
+		t.Errorf("after /retry %+v, %v", m, err)
+	}
+	if dead, err := d.db.DeadMessages(t.Context(), 10); err != nil || len(dead) != 1 || dead[0].ReplayOf != id[1] {
+		t.Errorf("dead letters %+v, %v", dead, err)
+	}
 	d.say("fine")
 	if got := d.say("/status"); !strings.Contains(got, " (answered)") || strings.Contains(got, id[1]) {
 		t.Errorf("%q", got)
@@ -294,7 +301,7 @@ func TestStopAlwaysWorks(t *testing.T) {
 	d.accept(d.message("alice", "wait"))
 	<-d.began
 	d.accept(d.message("alice", "queued"))
-	if got := d.say("/stop"); got != "Stopped, with 1 messages that waited." {
+	if got := d.say("/stop"); got != "Stopped, with 1 message that waited." {
 		t.Errorf("%q", got)
 	}
 	for deadline := time.Now().Add(patience); d.turns.Tally().Running > 0 && time.Now().Before(deadline); {

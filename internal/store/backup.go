@@ -20,6 +20,9 @@ func (s *Store) Backup(ctx context.Context, path string) (err error) {
 	if _, err := os.Lstat(path); err == nil {
 		return fmt.Errorf("cannot write the backup: %q exists already; choose another name", path)
 	}
+	if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("cannot write the backup: there is no directory %q; make it first, for the user of the gateway", filepath.Dir(path))
+	}
 	part, err := os.CreateTemp(filepath.Dir(path), ".hermes-backup-*")
 	if err != nil {
 		return fmt.Errorf("cannot write the backup: %w", err)
