@@ -226,3 +226,32 @@ func TestMegabyteReachesAModelThatTakesIt(t *testing.T) {
 		t.Errorf("%s %.300s, the model saw %+v", resp.Status, got, seen)
 	}
 }
+
+// /stop ends an answer that would go on for hours, and its own answer does not
+// wait for the rest.
+func TestStopEndsWhatIsBeingSaid(t *testing.T) {
+	server := ngircdtest.Start(t, ngircdtest.Options{})
+	a, err := irc.New(irc.Options{Server: server.Addr, Nick: "hermes", Timing: irc.Timing{Line: 100 * time.Millisecond, Burst: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, onIRC(t, server), func(o *gateway.Options) { o.Adapters = []platform.Adapter{a} },
+		withModel(script(func(_ context.Context, req chat.Request, emit func(string) error) (chat.Reply, error) {
+			if strings.HasPrefix(req.Messages[len(req.Messages)-1].Text, "much") {
+				return say(strings.Repeat("and so on, ", 100_000), emit)
+			}
+			return say("short", emit)
+		})))
+	until(t, "it is on IRC", func() bool { return ready(r, "irc") })
+	ann := server.Join(t, "ann")
+	ann.Say("hermes", "much, please")
+	answers(t, ann, "and so on")
+	ann.Say("hermes", "/stop")
+	answers(t, ann, "The rest of what I was saying is dropped")
+	ann.Say("hermes", "hello")
+	answers(t, ann, "short")
+	if n := r.metric(t, "hermes_deliveries_open") + r.metric(t, "hermes_dead_letters"); n != 0 {
+		t.Errorf("%v parts are open or dead letters", n)
+	}
+	adds(t, r)
+}

@@ -59,6 +59,8 @@ type Store interface {
 	turn.Journal
 	inbound.Store
 	outbox.Store
+	// Drop takes off what waits to be sent to a chat, see store.Store.
+	Drop(ctx context.Context, to outbox.Address, at time.Time) (n int, upto int64, err error)
 	admin.Store
 	// Prune removes old conversations, see store.Store.
 	Prune(ctx context.Context, before time.Time, maxBytes int64) (int64, error)

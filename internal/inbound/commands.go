@@ -28,7 +28,7 @@ func commands() []command {
 	return []command{
 		{"help", "", "what I understand", access.User, (*visit).help},
 		{"new", "", "begin a new conversation", access.User, (*visit).fresh},
-		{"stop", "", "stop what I am answering, and what waits", access.User, (*visit).stop},
+		{"stop", "", "stop what I am answering and saying, and what waits", access.User, (*visit).stop},
 		{"retry", "", "answer your last message again", access.User, nil},
 		{"status", "", "how I am, and what waits here", access.User, (*visit).status},
 		{"usage", "", "what this conversation cost", access.User, (*visit).usage},
@@ -81,15 +81,25 @@ func (v *visit) fresh(context.Context, string) (string, Change, error) {
 	return "A new conversation. /sessions lists the others.", Change{Session: newSession()}, nil
 }
 
-func (v *visit) stop(context.Context, string) (string, Change, error) {
-	switch n := v.desk.o.Turns.StopChat(v.key); n {
-	case 0:
-		return "There is nothing to stop.", Change{}, nil
-	case 1:
-		return "Stopped.", Change{}, nil
-	default:
-		return fmt.Sprintf("Stopped, with %s that waited.", counted(n-1)), Change{}, nil
+// stop ends the turns of the chat, and what was still to be said: a long answer
+// takes hours on a network that bears a line a second.
+func (v *visit) stop(ctx context.Context, _ string) (string, Change, error) {
+	n := v.desk.o.Turns.StopChat(v.key)
+	dropped, err := v.desk.o.Drop(ctx, v.address())
+	if err != nil {
+		return "", Change{}, fmt.Errorf("cannot drop what is to be sent: %w", err)
 	}
+	reply := "Stopped."
+	switch {
+	case n == 0 && dropped == 0:
+		reply = "There is nothing to stop."
+	case n > 1:
+		reply = fmt.Sprintf("Stopped, with %s that waited.", counted(n-1))
+	}
+	if dropped > 0 {
+		reply += " The rest of what I was saying is dropped."
+	}
+	return reply, Change{}, nil
 }
 
 // retry asks the last question again, in a turn of its own.

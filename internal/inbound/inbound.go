@@ -140,6 +140,9 @@ type Options struct {
 	Model string
 	// Wake is called when something was put into the outbox of an account.
 	Wake func(account string)
+	// Drop takes off what waits to be sent to a chat, and returns how many parts
+	// that were. Default: nothing can be.
+	Drop func(ctx context.Context, to outbox.Address) (int, error)
 	// Refused is called for each message that was not let in. Default: nothing.
 	Refused func()
 	// Audit writes a line of the audit log. Default: nothing.
@@ -167,6 +170,9 @@ func New(o Options) (*Desk, error) {
 	}
 	if o.Wake == nil {
 		o.Wake = func(string) {}
+	}
+	if o.Drop == nil {
+		o.Drop = func(context.Context, outbox.Address) (int, error) { return 0, nil }
 	}
 	if o.Refused == nil {
 		o.Refused = func() {}
