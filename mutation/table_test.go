@@ -235,10 +235,10 @@ func mutants() []mutant {
 			fails: "removed 2 conversations",
 		},
 		{
-			guard: "what /stop dropped is not sent", file: "internal/store/outbox.go",
+			guard: "what a stop in the chat dropped is not sent", file: "internal/store/outbox.go",
 			old: "UPDATE outbox SET state = 'dead', settled = 'dropped', error = 'stopped in the chat', finished_at = ?`+where", new: "UPDATE outbox SET not_before = ?`+where",
 			pkg: "./internal/gateway", test: "TestStopEndsWhatIsBeingSaid",
-			fails: "ann did not hear",
+			fails: "a restart would send",
 		},
 		{
 			guard: "a part that may have arrived is labelled", file: "internal/outbox/outbox.go",

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"github.com/hermesgw/hermes/internal/platform"
 	"github.com/hermesgw/hermes/internal/platform/irc"
 	"github.com/hermesgw/hermes/internal/platform/irc/ngircdtest"
+	"github.com/hermesgw/hermes/internal/store"
 )
 
 // scripted is a model server that misbehaves as messages tell it to.
@@ -235,7 +237,8 @@ func TestStopEndsWhatIsBeingSaid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := start(t, onIRC(t, server), func(o *gateway.Options) { o.Adapters = []platform.Adapter{a} },
+	db := openStore(t, filepath.Join(t.TempDir(), store.FileName))
+	r := start(t, onIRC(t, server), func(o *gateway.Options) { o.Adapters, o.Store = []platform.Adapter{a}, db },
 		withModel(script(func(_ context.Context, req chat.Request, emit func(string) error) (chat.Reply, error) {
 			if strings.HasPrefix(req.Messages[len(req.Messages)-1].Text, "much") {
 				return say(strings.Repeat("and so on, ", 100_000), emit)
@@ -250,8 +253,12 @@ func TestStopEndsWhatIsBeingSaid(t *testing.T) {
 	answers(t, ann, "The rest of what I was saying is dropped")
 	ann.Say("hermes", "hello")
 	answers(t, ann, "short")
-	if n := r.metric(t, "hermes_deliveries_open") + r.metric(t, "hermes_dead_letters"); n != 0 {
-		t.Errorf("%v parts are open or dead letters", n)
+	until(t, "nothing is being sent", func() bool { return r.metric(t, "hermes_deliveries_open") == 0 })
+	if left, err := db.OpenParts(t.Context(), a.Account(), 0); err != nil || len(left) > 0 {
+		t.Errorf("a restart would send %d parts, %v", len(left), err)
+	}
+	if n := r.metric(t, "hermes_dead_letters"); n != 0 {
+		t.Errorf("%v dead letters", n)
 	}
 	adds(t, r)
 }
