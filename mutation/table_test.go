@@ -229,6 +229,18 @@ func mutants() []mutant {
 			fails: "the peer was told",
 		},
 		{
+			guard: "retention leaves dead letters alone", file: "internal/store/retention.go",
+			old: "(state IN ('queued', 'running') OR ` + deadMessage + `))", new: "state IN ('queued', 'running'))",
+			pkg: "./internal/store", test: "TestDeadLettersOutliveRetention",
+			fails: "removed 2 conversations",
+		},
+		{
+			guard: "what a stop in the chat dropped is not sent", file: "internal/store/outbox.go",
+			old: "UPDATE outbox SET state = 'dead', settled = 'dropped', error = 'stopped in the chat', finished_at = ?`+where", new: "UPDATE outbox SET not_before = ?`+where",
+			pkg: "./internal/gateway", test: "TestStopEndsWhatIsBeingSaid",
+			fails: "a restart would send",
+		},
+		{
 			guard: "a part that may have arrived is labelled", file: "internal/outbox/outbox.go",
 			old: `repeat := p.Unsure && !b.limits.Dedupes`, new: `repeat := false && !b.limits.Dedupes`,
 			pkg: "./internal/outbox", test: "TestUnsureIsLabelledOrHarmless",

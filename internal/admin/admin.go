@@ -64,6 +64,12 @@ type Paired struct {
 	At                         time.Time
 }
 
+// Dead counts what was given up and nobody saw to.
+type Dead struct {
+	Messages, Deliveries int64
+	Oldest               time.Time // when it was given up; zero: there is none
+}
+
 // Store is what the profile keeps. Its methods block for the disk and are safe
 // for concurrent use.
 type Store interface {
@@ -80,6 +86,8 @@ type Store interface {
 	// oldest first.
 	DeadMessages(ctx context.Context, limit int) ([]turn.Message, error)
 	DeadParts(ctx context.Context, limit int) ([]outbox.Part, error)
+	// Dead counts them.
+	Dead(ctx context.Context) (Dead, error)
 	// SettleMessage and SettlePart note that somebody saw to it; ErrNone if it is
 	// no dead letter.
 	SettleMessage(ctx context.Context, id, how string) error
@@ -101,6 +109,10 @@ type Store interface {
 	// RemoveSession removes a conversation; ErrNone, ErrBusy.
 	RemoveSession(ctx context.Context, id string) error
 
+	// Size is what the database takes, in bytes.
+	Size(ctx context.Context) (int64, error)
+	// Prunable says whether retention would find anything that it may remove.
+	Prunable(ctx context.Context) (bool, error)
 	// Backup writes a consistent copy to path, which must not exist.
 	Backup(ctx context.Context, path string) error
 }
@@ -114,6 +126,8 @@ type Options struct {
 	Wake func(account string)
 	// Accounts lists the accounts on chat platforms. Default: none.
 	Accounts func() []string
+	// KeepBytes is the size that retention keeps the database to. 0: any.
+	KeepBytes int64
 	// Audit writes a line of the audit log. Default: nothing.
 	Audit func(pairs ...string)
 }
@@ -153,6 +167,7 @@ func New(o Options) (*Handler, error) {
 		"DELETE /admin/sessions/{id}":         h.removeSession,
 		"POST /admin/send":                    h.send,
 		"GET /admin/deliveries/{id}":          h.delivery,
+		"GET /admin/storage":                  h.storage,
 		"POST /admin/backup":                  h.backup,
 	} {
 		h.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -604,6 +619,32 @@ func (h *Handler) delivery(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return deliveryOf(p), nil
+}
+
+// Storage is how the database stands: for doctor.
+type Storage struct {
+	Bytes          int64      `json:"bytes"`     // without what can be used again
+	MaxBytes       int64      `json:"max_bytes"` // 0: any size
+	Prunable       bool       `json:"prunable"`  // there is something that retention may remove
+	DeadMessages   int64      `json:"dead_messages"`
+	DeadDeliveries int64      `json:"dead_deliveries"`
+	OldestDead     *time.Time `json:"oldest_dead"` // when the oldest dead letter was given up
+}
+
+func (h *Handler) storage(r *http.Request) (any, error) {
+	size, err := h.o.Store.Size(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	prunable, err := h.o.Store.Prunable(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	dead, err := h.o.Store.Dead(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	return Storage{size, h.o.KeepBytes, prunable, dead.Messages, dead.Deliveries, known(dead.Oldest)}, nil
 }
 
 func (h *Handler) backup(r *http.Request) (any, error) {

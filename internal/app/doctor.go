@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hermesgw/hermes/internal/admin"
 	"github.com/hermesgw/hermes/internal/boot"
 	"github.com/hermesgw/hermes/internal/control"
 	"github.com/hermesgw/hermes/internal/doctor"
@@ -123,7 +125,9 @@ func (s *Supervision) checkDatabase(ctx context.Context, p profile.Profile, stat
 	case answers:
 		ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 		defer cancel()
-		return outcome(s.dial(p).CheckDatabase(ctx))
+		db := outcome(s.dial(p).CheckDatabase(ctx))
+		db.Storage, db.NotAsked = s.askStorage(ctx, p)
+		return db
 	}
 	path := filepath.Join(p.Home, store.FileName)
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
@@ -139,12 +143,30 @@ func (s *Supervision) checkDatabase(ctx context.Context, p profile.Profile, stat
 		return doctor.Database{Unsure: err.Error()}
 	}
 	defer l.Release()
-	return outcome(store.Check(ctx, path, true))
+	db := outcome(store.Check(ctx, path, true))
+	db.NotAsked = doctor.ErrNoGateway
+	return db
+}
+
+// askStorage asks the gateway of p how its database stands.
+func (s *Supervision) askStorage(ctx context.Context, p profile.Profile) (*doctor.Storage, error) {
+	door := &Operator{client: s.dial(p).HTTPClient()}
+	var a admin.Storage
+	if err := door.Call(ctx, http.MethodGet, "storage", nil, &a); err != nil {
+		return nil, err
+	}
+	st := &doctor.Storage{Bytes: a.Bytes, MaxBytes: a.MaxBytes, Prunable: a.Prunable, Dead: a.DeadMessages + a.DeadDeliveries}
+	if a.OldestDead != nil {
+		st.OldestDead = *a.OldestDead
+	}
+	return st, nil
 }
 
 // outcome keeps what is wrong apart from what could not be told.
 func outcome(problems []string, err error) doctor.Database {
 	switch {
+	case errors.Is(err, store.ErrNewer):
+		return doctor.Database{Newer: err.Error()}
 	case err != nil && exitcode.Of(err) == exitcode.Config:
 		return doctor.Database{Problems: []string{err.Error()}}
 	case err != nil:

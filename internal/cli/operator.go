@@ -155,7 +155,7 @@ func newDeadletterShow(o *options) *cobra.Command {
 					return err
 				}
 				return printAs(o.out, format, l, func(w io.Writer) error {
-					_, err := fmt.Fprintf(w, "%s (%s), given up %s after %d tries\nchat   %s\nsender %s\nwhy    %s\n\n%s\n",
+					_, err := fmt.Fprintf(w, "%s (%s), given up %s, tries: %d\nchat   %s\nsender %s\nwhy    %s\n\n%s\n",
 						l.ID, l.Kind, l.At.Format(time.RFC3339), l.Tries, l.Chat, l.Sender, strings.TrimPrefix(l.Reason+": "+l.Error, ": "), l.Text)
 					return err
 				})

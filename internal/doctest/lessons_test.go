@@ -9,21 +9,23 @@ import (
 	"testing"
 )
 
-// Every test that the lessons name is there, so that a property whose test was
-// taken away is noticed.
+// Every test that a page names is there, so that a property whose test was taken
+// away is noticed.
 func TestLessonsNameLivingTests(t *testing.T) {
-	page, err := os.ReadFile(filepath.Join(root, "docs", "explanation", "lessons.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	named := regexp.MustCompile("`(Test[A-Za-z0-9]+)`").FindAllStringSubmatch(string(page), -1)
-	if len(named) < 40 {
-		t.Fatalf("the page names %d tests, many less than it has rows", len(named))
-	}
 	tests := testNames(t)
-	for _, m := range named {
-		if !tests[m[1]] {
-			t.Errorf("docs/explanation/lessons.md names %s, which is nowhere", m[1])
+	for name, least := range map[string]int{"lessons.md": 40, "accepted-means-answered.md": 20} {
+		page, err := os.ReadFile(filepath.Join(root, "docs", "explanation", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := regexp.MustCompile("`(Test[A-Za-z0-9]+)`").FindAllStringSubmatch(string(page), -1)
+		if len(named) < least {
+			t.Errorf("%s names %d tests, many less than it has rows", name, len(named))
+		}
+		for _, m := range named {
+			if !tests[m[1]] {
+				t.Errorf("docs/explanation/%s names %s, which is nowhere", name, m[1])
+			}
 		}
 	}
 }

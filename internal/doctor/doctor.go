@@ -11,6 +11,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -104,7 +105,24 @@ type Probes struct {
 type Database struct {
 	Skipped  string   // why it was not checked, and need not be here; "" if it was
 	Unsure   string   // why it could not be checked
+	Newer    string   // that a newer version has written it; "" if not
 	Problems []string // what is wrong with it
+
+	// Storage is what its gateway tells of it; nil: NotAsked says why it does not,
+	// or there is nothing to tell.
+	Storage  *Storage
+	NotAsked error // ErrNoGateway: nobody to ask
+}
+
+// ErrNoGateway means that no gateway of the profile runs.
+var ErrNoGateway = errors.New("no gateway of this profile runs")
+
+// Storage is how a database stands.
+type Storage struct {
+	Bytes, MaxBytes int64     // MaxBytes 0: any size
+	Prunable        bool      // there is something that retention may remove
+	Dead            int64     // dead letters
+	OldestDead      time.Time // when the oldest of them was given up
 }
 
 // examiner carries the options through the checks.

@@ -2,6 +2,7 @@ package doctor_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -148,6 +149,26 @@ func TestEachIllnessIsFound(t *testing.T) {
 			"network.reach", doctor.Warning, "published ports do not reach it", "-e API_SERVER_HOST=0.0.0.0",
 		},
 		"a damaged database": {database(doctor.Database{Problems: []string{"page 7 is never used"}}), "database.integrity", doctor.Problem, "page 7", "backup"},
+		"a dead letter": {
+			database(doctor.Database{Storage: &doctor.Storage{Dead: 1, OldestDead: time.Now().Add(-150 * time.Minute)}}),
+			"database.letters", doctor.Warning, "dead letters: 1, the oldest given up 2 h ago", "hermes deadletter list",
+		},
+		"dead letters of another profile": {
+			func(t *testing.T, o *doctor.Options) {
+				database(doctor.Database{Storage: &doctor.Storage{Dead: 12, OldestDead: time.Now().Add(-73 * time.Hour)}})(t, o)
+				addProfile(t, o, "work", "")
+			},
+			"database.letters", doctor.Warning, "dead letters: 12, the oldest given up 3 days ago", "hermes -p work deadletter list",
+		},
+		"a gateway that does not tell": {
+			database(doctor.Database{NotAsked: errors.New("the gateway did not answer")}),
+			"database.letters", doctor.Warning, "could not be asked: the gateway did not answer", "gateway logs",
+		},
+		"a database that retention cannot keep small": {
+			database(doctor.Database{Storage: &doctor.Storage{Bytes: 20 << 20, MaxBytes: 16 << 20}}),
+			"database.size", doctor.Warning, "takes 21.0 MB, more than retention.max_bytes (16MiB), and nothing may be removed", "raise retention.max_bytes",
+		},
+		"a newer database":   {database(doctor.Database{Newer: "a newer hermes has written it"}), "database.integrity", doctor.Problem, "a newer hermes has written it", "run that version"},
 		"an unsure database": {database(doctor.Database{Unsure: "it took too long"}), "database.integrity", doctor.Warning, "too long", "try again"},
 		"a clock of 1970":    {at(time.Unix(100, 0)), "clock.time", doctor.Problem, "1970-", "set the clock"},
 		"a clock before the build": {

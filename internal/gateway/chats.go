@@ -68,7 +68,7 @@ func (c *chats) open() (err error) {
 	}
 	c.desk, err = inbound.New(inbound.Options{
 		Turns: c.g.turns, Store: o.Store, Senders: o.Senders, Pairing: o.Pairing, MaxMessage: o.MaxMessage, Busy: o.Busy,
-		Model: o.Model.Name(), Wake: c.wake, Refused: c.g.refuse, Audit: o.Audit, Log: c.g.log,
+		Model: o.Model.Name(), Wake: c.wake, Drop: c.drop, Refused: c.g.refuse, Audit: o.Audit, Log: c.g.log,
 		Status: func() string { state, _, _ := c.g.State(); return string(state) },
 	})
 	return err
@@ -90,6 +90,15 @@ func (c *chats) wake(account string) {
 	if box := c.boxes[account]; box != nil {
 		box.Wake()
 	}
+}
+
+// drop takes off what waits to be sent to a chat.
+func (c *chats) drop(ctx context.Context, to outbox.Address) (int, error) {
+	n, upto, err := c.g.o.Store.Drop(ctx, to, time.Now())
+	if err == nil && c.boxes[to.Account] != nil {
+		c.boxes[to.Account].Drop(to.Chat, to.Thread, upto)
+	}
+	return n, err
 }
 
 // run connects every account until the returned function is called.

@@ -60,8 +60,9 @@ type Store interface {
 	turn.Journal
 	inbound.Store
 	outbox.Store
+	// Drop takes off what waits to be sent to a chat, see store.Store.
+	Drop(ctx context.Context, to outbox.Address, at time.Time) (n int, upto int64, err error)
 	admin.Store
-	Keeper
 	// Prune removes old conversations, see store.Store.
 	Prune(ctx context.Context, before time.Time, maxBytes int64) (int64, error)
 	// Writable makes a small real write.
@@ -182,7 +183,7 @@ func New(o Options) (*Gateway, error) {
 	g.api = g.routesV1()
 	var err error
 	g.admin, err = admin.New(admin.Options{
-		Store: o.Store, Wake: g.chats.wake, Accounts: g.chats.accounts, Audit: o.Audit,
+		Store: o.Store, Wake: g.chats.wake, Accounts: g.chats.accounts, Audit: o.Audit, KeepBytes: o.KeepBytes,
 		Accept: func(ctx context.Context, m turn.Message) error { _, _, _, err := g.turns.Accept(ctx, m); return err },
 	})
 	return g, err

@@ -124,6 +124,8 @@ func modelProblem(err error) problem {
 	switch chat.KindOf(err) {
 	case chat.Invalid:
 		p.status, p.kind, p.code = http.StatusBadRequest, "invalid_request_error", "model_refused"
+	case chat.TooLong: // as OpenAI says it
+		p.status, p.kind, p.code = http.StatusBadRequest, "invalid_request_error", "context_length_exceeded"
 	case chat.Auth:
 		p.code = "model_auth_failed"
 	case chat.RateLimited:

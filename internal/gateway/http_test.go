@@ -256,7 +256,7 @@ func TestKey(t *testing.T) {
 
 func TestModelErrorsBecomeStatuses(t *testing.T) {
 	for kind, want := range map[chat.Kind]int{
-		chat.Invalid: 400, chat.Auth: 502, chat.RateLimited: 429, chat.Unavailable: 503, chat.Failed: 502,
+		chat.Invalid: 400, chat.TooLong: 400, chat.Auth: 502, chat.RateLimited: 429, chat.Unavailable: 503, chat.Failed: 502,
 	} {
 		r := start(t, withModel(script(func(context.Context, chat.Request, func(string) error) (chat.Reply, error) {
 			return chat.Reply{}, &chat.Error{Kind: kind, Message: "because", RetryAfter: 1500 * time.Millisecond}

@@ -7,15 +7,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Keeper tells numbers about what is kept. Its methods block for the disk.
-type Keeper interface {
-	// Size is what the database takes, in bytes.
-	Size(ctx context.Context) (int64, error)
-	// DeadCounts is how many messages and deliveries were given up and nobody saw
-	// to.
-	DeadCounts(ctx context.Context) (messages, deliveries int64, err error)
-}
-
 // storeCollector asks the store anew for each scrape. What cannot be told is left
 // out.
 type storeCollector struct {
@@ -51,9 +42,9 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 	if n, err := c.g.o.Store.Size(ctx); err == nil {
 		gauge(c.size, n)
 	}
-	if messages, deliveries, err := c.g.o.Store.DeadCounts(ctx); err == nil {
-		gauge(c.dead, messages, "message")
-		gauge(c.dead, deliveries, "delivery")
+	if dead, err := c.g.o.Store.Dead(ctx); err == nil {
+		gauge(c.dead, dead.Messages, "message")
+		gauge(c.dead, dead.Deliveries, "delivery")
 	}
 	for account, box := range c.g.chats.boxes {
 		name, _, _ := strings.Cut(account, "/")

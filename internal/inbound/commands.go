@@ -28,7 +28,7 @@ func commands() []command {
 	return []command{
 		{"help", "", "what I understand", access.User, (*visit).help},
 		{"new", "", "begin a new conversation", access.User, (*visit).fresh},
-		{"stop", "", "stop what I am answering, and what waits", access.User, (*visit).stop},
+		{"stop", "", "stop what I am answering and saying, and what waits", access.User, (*visit).stop},
 		{"retry", "", "answer your last message again", access.User, nil},
 		{"status", "", "how I am, and what waits here", access.User, (*visit).status},
 		{"usage", "", "what this conversation cost", access.User, (*visit).usage},
@@ -81,15 +81,25 @@ func (v *visit) fresh(context.Context, string) (string, Change, error) {
 	return "A new conversation. /sessions lists the others.", Change{Session: newSession()}, nil
 }
 
-func (v *visit) stop(context.Context, string) (string, Change, error) {
-	switch n := v.desk.o.Turns.StopChat(v.key); n {
-	case 0:
-		return "There is nothing to stop.", Change{}, nil
-	case 1:
-		return "Stopped.", Change{}, nil
-	default:
-		return fmt.Sprintf("Stopped, with %d messages that waited.", n-1), Change{}, nil
+// stop ends the turns of the chat, and what was still to be said: a long answer
+// takes hours on a network that bears a line a second.
+func (v *visit) stop(ctx context.Context, _ string) (string, Change, error) {
+	n := v.desk.o.Turns.StopChat(v.key)
+	dropped, err := v.desk.o.Drop(ctx, v.address())
+	if err != nil {
+		return "", Change{}, fmt.Errorf("cannot drop what is to be sent: %w", err)
 	}
+	reply := "Stopped."
+	switch {
+	case n == 0 && dropped == 0:
+		reply = "There is nothing to stop."
+	case n > 1:
+		reply = fmt.Sprintf("Stopped, with %s that waited.", counted(n-1))
+	}
+	if dropped > 0 {
+		reply += " The rest of what I was saying is dropped."
+	}
+	return reply, Change{}, nil
 }
 
 // retry asks the last question again, in a turn of its own.
@@ -109,10 +119,18 @@ func (v *visit) retry(ctx context.Context) error {
 			said = append(said, m)
 		}
 	}
-	return v.turn(ctx, turn.Ask{Messages: said, TakeBack: from})
+	failed := "" // one that was answered needs nobody to see to it
+	if last.State == turn.Failed {
+		failed = last.ID
+	}
+	return v.turn(ctx, turn.Ask{Messages: said, TakeBack: from}, failed)
 }
 
-func (v *visit) status(context.Context, string) (string, Change, error) {
+func (v *visit) status(ctx context.Context, _ string) (string, Change, error) {
+	last, err := v.lastQuestion(ctx)
+	if err != nil {
+		return "", Change{}, err
+	}
 	waiting, running := v.desk.o.Turns.Waiting(v.key)
 	here := "nothing waits here"
 	switch {
@@ -124,9 +142,26 @@ func (v *visit) status(context.Context, string) (string, Change, error) {
 		here = fmt.Sprintf("%d wait here", waiting)
 	}
 	t := v.desk.o.Turns.Tally()
-	return fmt.Sprintf("%s; %s. In all chats: %d running, %d waiting, %d answered, %d failed. Conversation: %s. You are: %s (%s:%s).",
-		v.desk.o.Status(), here, t.Running, t.Queued, t.Answered, t.Failed, v.chat.Session,
+	return fmt.Sprintf("%s; %s. In all chats: %d running, %d waiting, %d answered, %d failed. Conversation: %s%s. You are: %s (%s:%s).",
+		v.desk.o.Status(), here, t.Running, t.Queued, t.Answered, t.Failed, v.chat.Session, last,
 		v.tier, v.adapter.Platform(), v.in.Sender.ID), Change{}, nil
+}
+
+// lastQuestion says what became of the last message of the conversation that was
+// no command, with the id that hermes trace takes.
+func (v *visit) lastQuestion(ctx context.Context) (string, error) {
+	m, _, err := v.desk.o.Store.Last(ctx, v.key, v.chat.Session)
+	switch {
+	case errors.Is(err, turn.ErrUnknown):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("cannot find the last message: %w", err)
+	}
+	state := string(m.State)
+	if m.Reason != "" {
+		state += ": " + m.Reason
+	}
+	return fmt.Sprintf(", its last message %s (%s)", m.ID, state), nil
 }
 
 func (v *visit) usage(ctx context.Context, _ string) (string, Change, error) {
@@ -134,7 +169,15 @@ func (v *visit) usage(ctx context.Context, _ string) (string, Change, error) {
 	if err != nil {
 		return "", Change{}, err
 	}
-	return fmt.Sprintf("This conversation: %d messages answered, %d tokens read, %d written.", u.Messages, u.TokensIn, u.TokensOut), Change{}, nil
+	return fmt.Sprintf("This conversation: %s answered, %d tokens read, %d written.", counted(u.Messages), u.TokensIn, u.TokensOut), Change{}, nil
+}
+
+// counted is a number of messages.
+func counted[N int | int64](n N) string {
+	if n == 1 {
+		return "1 message"
+	}
+	return fmt.Sprintf("%d messages", n)
 }
 
 func (v *visit) model(context.Context, string) (string, Change, error) {
@@ -158,7 +201,7 @@ func (v *visit) sessions(ctx context.Context, _ string) (string, Change, error) 
 		if s.ID == v.chat.Session {
 			mark = " (this one)"
 		}
-		lines = append(lines, fmt.Sprintf("%d. %s, %d messages%s: %s", i+1, s.Last.Format("2006-01-02 15:04"), s.Messages, mark, s.Title))
+		lines = append(lines, fmt.Sprintf("%d. %s, %s%s: %s", i+1, s.Last.Format("2006-01-02 15:04"), counted(s.Messages), mark, s.Title))
 	}
 	return strings.Join(lines, "\n"), Change{}, nil
 }

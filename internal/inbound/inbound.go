@@ -95,7 +95,7 @@ type Usage struct {
 // Session is one conversation of a chat.
 type Session struct {
 	ID       string
-	Messages int64
+	Messages int64 // that were questions
 	Last     time.Time
 	Title    string // how it began
 }
@@ -140,6 +140,9 @@ type Options struct {
 	Model string
 	// Wake is called when something was put into the outbox of an account.
 	Wake func(account string)
+	// Drop takes off what waits to be sent to a chat, and returns how many parts
+	// that were. Default: nothing can be.
+	Drop func(ctx context.Context, to outbox.Address) (int, error)
 	// Refused is called for each message that was not let in. Default: nothing.
 	Refused func()
 	// Audit writes a line of the audit log. Default: nothing.
@@ -167,6 +170,9 @@ func New(o Options) (*Desk, error) {
 	}
 	if o.Wake == nil {
 		o.Wake = func(string) {}
+	}
+	if o.Drop == nil {
+		o.Drop = func(context.Context, outbox.Address) (int, error) { return 0, nil }
 	}
 	if o.Refused == nil {
 		o.Refused = func() {}
@@ -251,7 +257,7 @@ func (v *visit) receive(ctx context.Context) error {
 	case strings.HasPrefix(text, "/"):
 		return v.command(ctx, text)
 	}
-	return v.turn(ctx, turn.Ask{Messages: []chat.Message{{Role: chat.User, Text: v.spoken()}}})
+	return v.turn(ctx, turn.Ask{Messages: []chat.Message{{Role: chat.User, Text: v.spoken()}}}, "")
 }
 
 // spoken is what the model reads; where many talk it is told who.
@@ -346,10 +352,11 @@ func (v *visit) address() outbox.Address {
 	return outbox.Address{Account: v.in.Account, Chat: v.in.Chat, Thread: v.in.Thread, ReplyTo: v.in.ID}
 }
 
-// turn accepts the message.
-func (v *visit) turn(ctx context.Context, ask turn.Ask) error {
+// turn accepts the message, in place of the failed one called replayOf if there
+// is one.
+func (v *visit) turn(ctx context.Context, ask turn.Ask, replayOf string) error {
 	m := v.message(ask)
-	m.Ask.SetChat = true
+	m.Ask.SetChat, m.ReplayOf = true, replayOf
 	_, running := v.desk.o.Turns.Waiting(v.key)
 	_, _, fresh, err := v.desk.o.Turns.Accept(ctx, m)
 	switch {

@@ -37,7 +37,8 @@ func (adapter) Send(context.Context, platform.Outbound) (platform.Receipt, error
 	return platform.Receipt{}, nil
 }
 
-// brain answers "re: TEXT", or waits while TEXT is "wait" until it is cancelled.
+// brain answers "re: TEXT", fails where that is "fail", and waits while it is
+// "wait" until it is cancelled.
 type brain struct{ began chan string }
 
 func (b brain) Answer(ctx context.Context, t agent.Turn) (agent.Result, error) {
@@ -47,6 +48,9 @@ func (b brain) Answer(ctx context.Context, t agent.Turn) (agent.Result, error) {
 	}
 	text := strings.Join(said, "+")
 	b.began <- text
+	if text == "fail" {
+		return agent.Result{}, &chat.Error{Kind: chat.Unavailable, Message: "the model is away"}
+	}
 	if strings.HasPrefix(text, "wait") {
 		<-ctx.Done()
 		return agent.Result{}, ctx.Err()
@@ -201,7 +205,7 @@ func TestCommands(t *testing.T) {
 		{"/retry", "nothing to answer again"},
 		{"/sessions", "no conversation yet"},
 		{"first talk", "re: first talk"},
-		{"/usage", "1 messages answered, 2 tokens read, 3 written"},
+		{"/usage", "1 message answered, 2 tokens read, 3 written"},
 		{"/model", "brain"},
 		{"/status", "nothing waits here"},
 		{"/NEW", "new conversation"},
@@ -244,6 +248,36 @@ func TestCommandIsRunOnce(t *testing.T) {
 	}
 }
 
+// Who got no answer can tell the operator which message that was.
+func TestFailureNamesTheMessage(t *testing.T) {
+	d := newDesk(t)
+	if got := d.say("/status"); strings.Contains(got, "last message") {
+		t.Errorf("before any: %q", got)
+	}
+	apology := d.say("fail")
+	id := regexp.MustCompile(`kept as (msg_\w+);`).FindStringSubmatch(apology)
+	if id == nil || !strings.Contains(apology, "the model is away") {
+		t.Fatalf("%q", apology)
+	}
+	if m, err := d.db.Find(t.Context(), id[1]); err != nil || m.State != turn.Failed {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if got, want := d.say("/status"), "its last message "+id[1]+" (failed: unavailable)"; !strings.Contains(got, want) {
+		t.Errorf("%q lacks %q", got, want)
+	}
+	d.say("/retry")
+	if m, err := d.db.Find(t.Context(), id[1]); err != nil || m.Settled != "replayed" {
+		t.Errorf("after /retry %+v, %v", m, err)
+	}
+	if dead, err := d.db.DeadMessages(t.Context(), 10); err != nil || len(dead) != 1 || dead[0].ReplayOf != id[1] {
+		t.Errorf("dead letters %+v, %v", dead, err)
+	}
+	d.say("fine")
+	if got := d.say("/status"); !strings.Contains(got, " (answered)") || strings.Contains(got, id[1]) {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestRetryAnswersAgainWithoutTheOldAnswer(t *testing.T) {
 	d := newDesk(t)
 	d.say("one")
@@ -267,7 +301,7 @@ func TestStopAlwaysWorks(t *testing.T) {
 	d.accept(d.message("alice", "wait"))
 	<-d.began
 	d.accept(d.message("alice", "queued"))
-	if got := d.say("/stop"); got != "Stopped, with 1 messages that waited." {
+	if got := d.say("/stop"); got != "Stopped, with 1 message that waited." {
 		t.Errorf("%q", got)
 	}
 	for deadline := time.Now().Add(patience); d.turns.Tally().Running > 0 && time.Now().Before(deadline); {

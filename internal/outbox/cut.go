@@ -12,7 +12,7 @@ const fence = "```"
 // else of a line, a sentence, a word, and in the middle of a word only where
 // nothing else is left; never inside a character. With fences, a code block that
 // is cut is closed at the end of a part and opened again, with its language, in
-// the next. A limit under 64 counts as 64. A text without anything visible gives
+// the next, and one that was never closed is closed at the end. A limit under 64 counts as 64. A text without anything visible gives
 // no part.
 func Cut(text string, limit int, fences bool) []string {
 	limit = max(limit, 64)
@@ -25,8 +25,11 @@ func Cut(text string, limit int, fences bool) []string {
 			head = reopen + "\n"
 		}
 		room := limit - len(head)
-		if len(text) <= room {
-			parts = append(parts, head+text)
+		if last := head + text; len(text) <= room && (!fences || openBlock(last) == "") {
+			parts = append(parts, last)
+			break
+		} else if len(last)+len("\n"+fence) <= limit { // a block that was never closed
+			parts = append(parts, last+"\n"+fence)
 			break
 		}
 		reserve := 0

@@ -66,6 +66,9 @@ func TestCodeBlocksAreClosedAndOpenedAgain(t *testing.T) {
 func FuzzCut(f *testing.F) {
 	f.Add("hello\n\nworld. more ```go\ncode\n``` end", 64)
 	f.Add(strings.Repeat("ü", 200), 65)
+	f.Add("Look:\n```go\nfunc main() {}\n", 64)
+	f.Add("```\n"+strings.Repeat("x", 60)+"```"+strings.Repeat("y", 60), 64)
+	f.Add(strings.Repeat("a", 58)+"```\n"+strings.Repeat("b", 90), 64)
 	f.Add("```"+strings.Repeat("lang", 40)+"\nx\n"+strings.Repeat("y\n", 100), 70)
 	f.Fuzz(func(t *testing.T, text string, limit int) {
 		limit = 64 + abs(limit)%4000
@@ -81,12 +84,42 @@ func FuzzCut(f *testing.F) {
 		if squeeze(strings.Join(parts, "")) != squeeze(text) {
 			t.Fatalf("%q became %q", text, parts)
 		}
-		for _, p := range outbox.Cut(text, limit, true) {
-			if len(p) > limit || !utf8.ValidString(p) {
-				t.Fatalf("with fences, a part of %d bytes for %d", len(p), limit)
+		parts = outbox.Cut(text, limit, true)
+		for _, p := range parts {
+			if len(p) > limit || !utf8.ValidString(p) || strings.TrimSpace(p) == "" {
+				t.Fatalf("with fences, a part of %d bytes for %d: %q", len(p), limit, p)
+			}
+			if fenceLines(p)%2 != 0 {
+				t.Fatalf("with fences for %d, a block is open at the end of %q, cut from %q", limit, p, text)
 			}
 		}
+		if missing := missing(squeeze(text), squeeze(strings.Join(parts, ""))); missing != "" {
+			t.Fatalf("%q became %q: no %q", text, parts, missing)
+		}
 	})
+}
+
+// fenceLines counts the lines that open or close a block.
+func fenceLines(text string) (n int) {
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(strings.TrimLeft(line, " "), "```") {
+			n++
+		}
+	}
+	return n
+}
+
+// missing is what of want does not come in got in the same order; more may stand
+// between.
+func missing(want, got string) string {
+	for i, r := range want {
+		at := strings.IndexRune(got, r)
+		if at < 0 {
+			return want[i:]
+		}
+		got = got[at+utf8.RuneLen(r):]
+	}
+	return ""
 }
 
 func abs(n int) int {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,13 +30,17 @@ const (
 	RepeatMark = "(perhaps a repeat) "
 )
 
+// ErrDropped means that a part is not to be sent any more.
+var ErrDropped = errors.New("the part was dropped")
+
 // Store keeps parts until they are sent, and longer. Its methods block for the
 // disk and are safe for concurrent use.
 type Store interface {
 	// OpenParts returns the parts of account that are pending or sending and
 	// numbered above after, in order.
 	OpenParts(ctx context.Context, account string, after int64) ([]Part, error)
-	// Trying commits, to survive a power cut, that a try to send begins.
+	// Trying commits, to survive a power cut, that a try to send begins; ErrDropped
+	// if the part is not to be sent any more.
 	Trying(ctx context.Context, seq int64) error
 	// Tried keeps State, Unsure, Tries, Receipt, Error, NotBefore and Finished of p.
 	// repeat: the try that was made was labelled as perhaps a repeat.
@@ -110,6 +115,27 @@ func (b *Outbox) Wake() {
 	}
 }
 
+// Drop forgets the parts for a chat that are numbered up to upto, which the store
+// drops already. The one that is being sent, or is the next, is left to the store.
+func (b *Outbox) Drop(chat, thread string, upto int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	q := b.queues[queueOf(chat, thread)]
+	if q == nil || len(q.parts) == 0 {
+		return
+	}
+	kept := slices.Clone(q.parts[:1])
+	for _, p := range q.parts[1:] {
+		if p.Seq > upto {
+			kept = append(kept, p)
+		}
+	}
+	b.open -= len(q.parts) - len(kept)
+	q.parts = kept
+}
+
+func queueOf(chat, thread string) string { return chat + "\x00" + thread }
+
 // Open returns how many parts wait to be sent.
 func (b *Outbox) Open() int {
 	b.mu.Lock()
@@ -162,7 +188,7 @@ func (b *Outbox) fetch(ctx context.Context, first bool) error {
 		}
 		b.last = p.Seq
 		b.open++
-		key := p.Chat + "\x00" + p.Thread
+		key := queueOf(p.Chat, p.Thread)
 		q := b.queues[key]
 		if q == nil {
 			q = &queue{gate: newGate(b.limits.PerChat, b.limits.Burst)}
@@ -225,7 +251,7 @@ func (b *Outbox) deliver(ctx context.Context, q *queue, p Part) bool {
 			return false
 		}
 		if !b.persist(ctx, func() error { return b.o.Store.Trying(ctx, p.Seq) }) {
-			return false
+			return ctx.Err() == nil // then it was dropped
 		}
 		repeat := p.Unsure && !b.limits.Dedupes
 		receipt, err := b.try(ctx, &p, repeat)
@@ -241,15 +267,16 @@ func (b *Outbox) deliver(ctx context.Context, q *queue, p Part) bool {
 	}
 }
 
-// persist repeats write until the store takes it; false: ctx ended before. At
-// the end of ctx it has one more try: what was sent should be known.
+// persist repeats write until the store takes it; false: ctx ended before, or the
+// part was dropped. At the end of ctx it has one more try: what was sent should be
+// known.
 func (b *Outbox) persist(ctx context.Context, write func() error) bool {
 	for {
 		err := write()
 		if err == nil {
 			return true
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || errors.Is(err, ErrDropped) {
 			return false
 		}
 		b.log.Error("cannot keep the state of a delivery; trying again", "error", err)

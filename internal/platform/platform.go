@@ -135,7 +135,8 @@ type Limits struct {
 	// Dedupes: the network drops a second message with the same Delivery, so
 	// sending again is harmless.
 	Dedupes bool
-	// Fences: the network shows code fences of Markdown as such.
+	// Fences: a code block that is cut is closed at the end of a part, and opened
+	// again in the next.
 	Fences bool
 }
 

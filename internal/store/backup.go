@@ -20,6 +20,9 @@ func (s *Store) Backup(ctx context.Context, path string) (err error) {
 	if _, err := os.Lstat(path); err == nil {
 		return fmt.Errorf("cannot write the backup: %q exists already; choose another name", path)
 	}
+	if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("cannot write the backup: there is no directory %q; make it first, for the user of the gateway", filepath.Dir(path))
+	}
 	part, err := os.CreateTemp(filepath.Dir(path), ".hermes-backup-*")
 	if err != nil {
 		return fmt.Errorf("cannot write the backup: %w", err)
@@ -83,10 +86,12 @@ func publish(from, to string) error {
 // they are marked, and labelled when they are sent again.
 func Restore(ctx context.Context, from, path string, now time.Time) (kept string, err error) {
 	problems, err := Check(ctx, from, true)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrNewer):
+		return "", exitcode.With(exitcode.Config, fmt.Errorf("cannot use the backup %q: %w", from, err))
+	case err != nil:
 		return "", err
-	}
-	if len(problems) > 0 {
+	case len(problems) > 0:
 		return "", exitcode.With(exitcode.Config, fmt.Errorf("cannot use the backup %q: %s", from, problems[0]))
 	}
 	part := path + ".restoring"

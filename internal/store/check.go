@@ -20,12 +20,16 @@ const (
 // maxProblems is how many are worth naming: the first page tells the story.
 const maxProblems = 5
 
+// ErrNewer means that the database is not for this version.
+var ErrNewer = errors.New("a newer hermes has written it")
+
 // ErrCheckTooLong says that a check was given up at the end of its time.
 var ErrCheckTooLong = errors.New("the check was given up: it took too long")
 
-// Check looks at the structure of the database (PRAGMA quick_check) and at its
-// version, and returns what is wrong in words; nothing for a sound one. It reads
-// only. It blocks for the size of the database, at most some seconds.
+// Check looks at the structure of the database (PRAGMA quick_check) and returns
+// what is wrong in words; nothing for a sound one; ErrNewer for one that it does
+// not know. It reads only. It blocks for the size of the database, at most some
+// seconds.
 //
 // Call it in the process that has the database open, or under the lease of the
 // profile: alone says which.
@@ -58,7 +62,7 @@ func check(ctx context.Context, db *sql.DB, path string) ([]string, error) {
 		return nil, err
 	}
 	if have > want {
-		return []string{fmt.Sprintf("a newer hermes has written it (schema %d, this one knows %d): run that version", have, want)}, nil
+		return nil, fmt.Errorf("%w (schema %d, this one knows %d)", ErrNewer, have, want)
 	}
 	rows, err := db.QueryContext(ctx, fmt.Sprintf(`PRAGMA quick_check(%d)`, maxProblems))
 	if err != nil {

@@ -68,21 +68,28 @@ func (s *Store) Delivery(ctx context.Context, id string) (outbox.Part, error) {
 
 // DeadMessages implements admin.Store.
 func (s *Store) DeadMessages(ctx context.Context, limit int) ([]turn.Message, error) {
-	return s.messages(ctx, ` WHERE state = 'failed' AND settled = '' AND reason <> 'cancelled' ORDER BY id LIMIT ?`, limit)
+	return s.messages(ctx, ` WHERE `+deadMessage+` ORDER BY id LIMIT ?`, limit)
 }
 
 // DeadParts implements admin.Store.
 func (s *Store) DeadParts(ctx context.Context, limit int) ([]outbox.Part, error) {
-	return s.parts(ctx, ` WHERE state = 'dead' AND settled = '' ORDER BY id LIMIT ?`, limit)
+	return s.parts(ctx, ` WHERE `+deadPart+` ORDER BY id LIMIT ?`, limit)
 }
 
-// DeadCounts returns how many messages and deliveries were given up and nobody
-// saw to.
-func (s *Store) DeadCounts(ctx context.Context) (messages, deliveries int64, err error) {
-	err = s.read.QueryRowContext(ctx, `SELECT
-		(SELECT count(*) FROM inbox WHERE state = 'failed' AND settled = '' AND reason <> 'cancelled'),
-		(SELECT count(*) FROM outbox WHERE state = 'dead' AND settled = '')`).Scan(&messages, &deliveries)
-	return messages, deliveries, err
+// What makes a dead letter, as the partial indexes have it.
+const (
+	deadMessage = `state = 'failed' AND settled = '' AND reason <> 'cancelled'`
+	deadPart    = `state = 'dead' AND settled = ''`
+)
+
+// Dead implements admin.Store.
+func (s *Store) Dead(ctx context.Context) (d admin.Dead, err error) {
+	var oldest int64
+	err = s.read.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM inbox WHERE `+deadMessage+`), (SELECT count(*) FROM outbox WHERE `+deadPart+`),
+		coalesce((SELECT min(at) FROM (SELECT min(finished_at) AS at FROM inbox WHERE `+deadMessage+`
+			UNION ALL SELECT min(finished_at) FROM outbox WHERE `+deadPart+`)), 0)`).Scan(&d.Messages, &d.Deliveries, &oldest)
+	d.Oldest = timeOf(oldest)
+	return d, err
 }
 
 // change runs one statement that has to change a row.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hermesgw/hermes/internal/admin"
 	"github.com/hermesgw/hermes/internal/chat"
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/outbox"
@@ -173,6 +174,9 @@ func TestPruneTakesWhatIsOldAndNothingOpen(t *testing.T) {
 	if err != nil || n+rest != 119 {
 		t.Errorf("for its age %d more, %v", rest, err)
 	}
+	if is, err := s.Prunable(t.Context()); is || err != nil {
+		t.Errorf("more to remove: %v, %v", is, err)
+	}
 	if left, err := s.AllSessions(t.Context(), "", 10); err != nil || len(left) != 2 {
 		t.Errorf("left %+v, %v", left, err)
 	}
@@ -181,5 +185,80 @@ func TestPruneTakesWhatIsOldAndNothingOpen(t *testing.T) {
 	}
 	if _, err := s.Message(t.Context(), "msg_5"); !errors.Is(err, turn.ErrUnknown) {
 		t.Errorf("%v", err)
+	}
+}
+
+// A dead letter stays with its conversation until somebody has seen to it, and is
+// counted until then. What belongs to no conversation goes by its age.
+func TestDeadLettersOutliveRetention(t *testing.T) {
+	s := open(t, path(t))
+	given := time.Now().Add(-time.Hour).Truncate(time.Microsecond)
+	for _, id := range []string{"fine", "undelivered", "unanswered"} {
+		answer(t, s, "msg_"+id, id, "x", part("msg_"+id))
+	}
+	open, err := s.OpenParts(t.Context(), "a", 0)
+	if err != nil || len(open) != 3 {
+		t.Fatal(open, err)
+	}
+	for _, p := range open {
+		if p.State, p.Finished = outbox.Sent, given; p.Message == "msg_undelivered" {
+			p.State = outbox.Dead
+		}
+		if err := s.Tried(t.Context(), p, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fail(t, s, "msg_failed", "unanswered", "unavailable")
+	fail(t, s, "msg_stopped", "never began", turn.Cancelled)
+	told := part("told")
+	told.Message = "" // it answers no message
+	if err := s.Enqueue(t.Context(), []outbox.Part{told}); err != nil {
+		t.Fatal(err)
+	}
+	told.Seq, told.State, told.Finished = open[2].Seq+1, outbox.Sent, given
+	if err := s.Tried(t.Context(), told, false); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := s.Dead(t.Context()); err != nil || d.Messages != 1 || d.Deliveries != 1 || !d.Oldest.Equal(given) {
+		t.Errorf("%+v, given up at %s, %v", d, given, err)
+	}
+
+	all := time.Now().Add(time.Hour)
+	if n, err := s.Prune(t.Context(), all, 0); n != 1 || err != nil {
+		t.Errorf("removed %d conversations, %v", n, err)
+	}
+	if d, err := s.Dead(t.Context()); err != nil || d.Messages != 1 || d.Deliveries != 1 {
+		t.Errorf("after retention %+v, %v", d, err)
+	}
+	if _, err := s.Message(t.Context(), "msg_stopped"); !errors.Is(err, turn.ErrUnknown) {
+		t.Errorf("what never became a conversation is kept: %v", err)
+	}
+	if _, err := s.Delivery(t.Context(), told.Delivery); !errors.Is(err, admin.ErrNone) {
+		t.Errorf("what answered no message is kept: %v", err)
+	}
+	if is, err := s.Prunable(t.Context()); is || err != nil {
+		t.Errorf("more to remove: %v, %v", is, err)
+	}
+
+	if err := errors.Join(s.SettleMessage(t.Context(), "msg_failed", "dropped"), s.SettlePart(t.Context(), "dlv_msg_undelivered", "dropped")); err != nil {
+		t.Fatal(err)
+	}
+	if is, err := s.Prunable(t.Context()); !is || err != nil {
+		t.Errorf("settled, and nothing to remove: %v", err)
+	}
+	if n, err := s.Prune(t.Context(), all, 0); n != 2 || err != nil {
+		t.Errorf("then removed %d, %v", n, err)
+	}
+}
+
+// fail accepts a message of session and has its turn fail.
+func fail(t *testing.T, s *store.Store, id, session, reason string) {
+	t.Helper()
+	m, _, err := s.Accept(t.Context(), turn.Message{ID: id, Account: "a", External: id, Chat: "c", Session: session, Received: time.Now()}, func(turn.Message) {})
+	if err == nil {
+		err = s.Finish(t.Context(), turn.Outcome{Seq: m.Seq, State: turn.Failed, Reason: reason, Session: session, At: time.Now()}, func() {})
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }

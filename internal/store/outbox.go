@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hermesgw/hermes/internal/outbox"
 )
@@ -70,9 +72,31 @@ func (s *Store) Deliveries(ctx context.Context, message string) ([]outbox.Part, 
 // Trying implements outbox.Store.
 func (s *Store) Trying(ctx context.Context, seq int64) error {
 	return s.writer.submit(ctx, &job{need: synced, do: func(tx *writes) error {
-		_, err := tx.exec(`UPDATE outbox SET state = 'sending' WHERE id = ?`, seq)
+		r, err := tx.exec(`UPDATE outbox SET state = 'sending' WHERE id = ? AND state IN ('pending', 'sending')`, seq)
+		if err != nil {
+			return err
+		}
+		if n, err := r.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, outbox.ErrDropped)
+		}
+		return nil
+	}})
+}
+
+// Drop takes the answers to messages of a chat that wait to be sent off: they are
+// no dead letters. It returns how many those are, and the number of the last.
+func (s *Store) Drop(ctx context.Context, to outbox.Address, at time.Time) (n int, upto int64, err error) {
+	err = s.writer.submit(ctx, &job{need: kept, do: func(tx *writes) error {
+		// The first condition is that of the index of open parts.
+		const where = ` WHERE state IN ('pending', 'sending') AND state = 'pending' AND message <> '' AND account = ? AND chat = ? AND thread = ?`
+		if err := tx.row(`SELECT count(*), coalesce(max(id), 0) FROM outbox`+where, []any{to.Account, to.Chat, to.Thread}, &n, &upto); err != nil {
+			return err
+		}
+		_, err := tx.exec(`UPDATE outbox SET state = 'dead', settled = 'dropped', error = 'stopped in the chat', finished_at = ?`+where,
+			micros(at), to.Account, to.Chat, to.Thread)
 		return err
 	}})
+	return n, upto, err
 }
 
 // Tried implements outbox.Store. It need not survive a power cut: then the part

@@ -332,7 +332,7 @@ func (e *Engine) outcome(l *Live, m Message, result agent.Result, err error, new
 			o.News = news
 		}
 		if m.Ask.To.Account != "" && o.Reason != Cancelled {
-			o.Parts = e.o.Parts(m, apology(err))
+			o.Parts = e.o.Parts(m, apology(m.ID, err))
 		}
 		return o
 	}
@@ -346,9 +346,10 @@ func (e *Engine) outcome(l *Live, m Message, result agent.Result, err error, new
 	return o
 }
 
-// apology is what a person reads instead of an answer: silence is none.
-func apology(err error) string {
-	return "Sorry, I could not answer that: " + err.Error() + "\nIt is kept; /retry asks again."
+// apology is what a person reads instead of an answer: silence is none. With the
+// id an operator finds out why.
+func apology(id string, err error) string {
+	return "Sorry, I could not answer that: " + err.Error() + "\nIt is kept as " + id + "; /retry asks again."
 }
 
 func reasonOf(err error) string {

@@ -209,7 +209,9 @@ func (a *Adapter) Account() string { return "irc/" + a.options.Nick + "@" + a.op
 func (a *Adapter) Limits() platform.Limits {
 	t := a.options.Timing
 	longest := maxText*t.Line + t.Confirm // as many lines as bytes
-	return platform.Limits{Text: maxText, PerChat: t.Line, PerAccount: t.Line, Burst: t.Burst, Send: longest}
+	// IRC shows fences as they are typed. They are mended all the same, since
+	// others speak between two parts: each says what of it is code.
+	return platform.Limits{Text: maxText, PerChat: t.Line, PerAccount: t.Line, Burst: t.Burst, Send: longest, Fences: true}
 }
 
 // Run implements platform.Adapter. It returns an error only when the adapter
