@@ -158,7 +158,7 @@ func mutants() []mutant {
 			fails: "remove kept",
 		},
 		{
-			guard: "what a slot starts carries its tag", file: "internal/supervise/s6slots/entry.go",
+			guard: "what a slot starts carries its tag", file: "internal/supervise/slot/entry.go",
 			old: `func setTag(spec supervise.Spec) { _ =`, new: `func setTag(spec supervise.Spec) { return; _ =`,
 			pkg: "./internal/supervise/s6slots", test: "TestNothingOutlivesItsSlot",
 			fails: "processes outlive their service",

@@ -8,7 +8,7 @@ import (
 	"github.com/hermesgw/hermes/internal/boot"
 	"github.com/hermesgw/hermes/internal/config"
 	"github.com/hermesgw/hermes/internal/profile"
-	"github.com/hermesgw/hermes/internal/supervise/s6slots"
+	"github.com/hermesgw/hermes/internal/supervise/slot"
 )
 
 // GatewayEnvironment is the names that the gateway of p sees, with their
@@ -35,7 +35,7 @@ func (s *Supervision) Environment(p profile.Profile) (GatewayEnvironment, error)
 		if err != nil {
 			return e, err
 		}
-		environ, own, e.Withheld = s6slots.Environment(environ, spec)
+		environ, own, e.Withheld = slot.Environment(environ, spec)
 	}
 	seen, unread, err := config.Look(p.Home, environ, own)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/hermesgw/hermes/internal/profile"
 	"github.com/hermesgw/hermes/internal/supervise"
 	"github.com/hermesgw/hermes/internal/supervise/s6slots"
+	"github.com/hermesgw/hermes/internal/supervise/slot"
 )
 
 // CreateProfile makes the profile name, with an API port of its own, and in a
@@ -119,7 +120,7 @@ func (s *Supervision) OwnsEnvironment(p profile.Profile) bool {
 		return p.Name == s.Found.Mark.Profile
 	}
 	if s.Live() {
-		if spec, err := s6slots.ReadSpec(s.Found.Dir.Scan().Dir(supervise.GatewayName(p.Name))); err == nil {
+		if spec, err := slot.ReadSpec(s.Found.Dir.Scan().Dir(supervise.GatewayName(p.Name))); err == nil {
 			return spec.OwnsEnvironment
 		}
 	}

@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/hermesgw/hermes/internal/boot"
@@ -354,60 +353,4 @@ func (s *Supervision) RedirectSlot(p profile.Profile, args []string) runmode.Slo
 		args = []string{}
 	}
 	return redirectSlot{s, p, args}
-}
-
-// BootOptions joins boot with the slots and the real process.
-func BootOptions(args []string, parse func([]string) boot.MainProgram) (boot.Options, error) {
-	binary, err := os.Executable()
-	if err != nil {
-		return boot.Options{}, fmt.Errorf("cannot find the path of hermes: %w", err)
-	}
-	return boot.Options{
-		Args: args, Environ: os.Environ(), Root: "/", Binary: binary, Stderr: os.Stderr, Parse: parse,
-		WriteSlot: func(dir string, spec supervise.Spec, down bool) error {
-			return s6slots.Write(dir, spec, s6slots.WriteOptions{Binary: binary, Down: down})
-		},
-	}, nil
-}
-
-// IsEntry says whether argv0 is a name by which s6-supervise or s6-svscan
-// executes hermes.
-func IsEntry(argv0 string) bool {
-	base := filepath.Base(argv0)
-	return base == "run" || base == "finish" || strings.HasPrefix(argv0, hookPrefix)
-}
-
-// hookPrefix is how s6-svscan, in its scan directory, calls its hooks.
-const hookPrefix = ".s6-svscan/"
-
-// RunEntry is what s6-supervise and s6-svscan execute: argv[0], for which
-// IsEntry is true, says as what.
-func RunEntry(ctx context.Context, argv []string) error {
-	if hook, isHook := strings.CutPrefix(argv[0], hookPrefix); isHook {
-		return boot.Hook(hook, hookRunDir())
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		return fmt.Errorf("cannot tell the slot: %w", err)
-	}
-	e := s6slots.Entry{Dir: dir, Args: argv[1:], Environ: os.Environ(), Stdout: os.Stdout, Exec: syscall.Exec}
-	if e.Binary, err = os.Executable(); err != nil {
-		return fmt.Errorf("cannot find the path of hermes: %w", err)
-	}
-	switch {
-	case filepath.Base(argv[0]) == "finish":
-		return e.Finish(ctx)
-	case filepath.Base(dir) == "log":
-		return e.Log()
-	}
-	return e.Run(ctx)
-}
-
-// hookRunDir: s6-svscan runs its hooks in its scan directory.
-func hookRunDir() rundir.Dir {
-	dir, err := os.Getwd()
-	if err != nil {
-		return ""
-	}
-	return rundir.Dir(filepath.Dir(dir))
 }

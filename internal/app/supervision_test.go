@@ -17,6 +17,7 @@ import (
 	"github.com/hermesgw/hermes/internal/app"
 	"github.com/hermesgw/hermes/internal/audit"
 	"github.com/hermesgw/hermes/internal/control"
+	_ "github.com/hermesgw/hermes/internal/early"
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/intent"
 	"github.com/hermesgw/hermes/internal/profile"
@@ -26,6 +27,7 @@ import (
 	"github.com/hermesgw/hermes/internal/s6/s6test"
 	"github.com/hermesgw/hermes/internal/supervise"
 	"github.com/hermesgw/hermes/internal/supervise/s6slots"
+	"github.com/hermesgw/hermes/internal/supervise/slot"
 	"github.com/hermesgw/hermes/internal/testenv"
 )
 
@@ -33,15 +35,10 @@ import (
 // would act and whether it could.
 const askVar = "SUPERVISION_TEST_ASK"
 
-// entry makes the test binary what the slots of the tests point to.
+// entry makes the test binary the service of the slots of the tests; what they
+// point to is early's.
 func entry() (ran bool, code int) {
 	switch {
-	case app.IsEntry(os.Args[0]):
-		err := app.RunEntry(context.Background(), os.Args)
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "hermes:", err)
-		}
-		return true, exitcode.Of(err)
 	case os.Args[0] == "hermes":
 		return true, standIn()
 	case os.Getenv(askVar) != "":
@@ -58,7 +55,7 @@ func standIn() int {
 	if err := os.WriteFile(filepath.Join(os.Getenv("HERMES_HOME"), "args"), []byte(args), 0o644); err != nil {
 		fmt.Println(err)
 	}
-	fmt.Fprintln(os.NewFile(s6slots.NotifyFD, "notify"))
+	fmt.Fprintln(os.NewFile(slot.NotifyFD, "notify"))
 	<-term
 	return 0
 }
@@ -260,7 +257,7 @@ func TestOneProfileOwnsTheEnvironment(t *testing.T) {
 					if err := tr.StartGateway(limited(t), tr.manager(by), tr.profile(name), []string{}, false); err != nil {
 						t.Fatal(err)
 					}
-					spec, err := s6slots.ReadSpec(tr.run.Scan().Dir(supervise.GatewayName(name)))
+					spec, err := slot.ReadSpec(tr.run.Scan().Dir(supervise.GatewayName(name)))
 					if err != nil || spec.OwnsEnvironment != (name == owner) || spec.Home != tr.dir {
 						t.Errorf("%s, started by %s: %+v, %v", name, by, spec, err)
 					}
@@ -273,16 +270,16 @@ func TestOneProfileOwnsTheEnvironment(t *testing.T) {
 func TestRedirectSlot(t *testing.T) {
 	tr := newTree(t, rundir.Mark{Profile: "work"})
 	p, ctx := tr.profile("work"), limited(t)
-	slot := tr.RedirectSlot(p, []string{"-v"})
-	if err := slot.Withdraw(ctx); err != nil {
+	redirect := tr.RedirectSlot(p, []string{"-v"})
+	if err := redirect.Withdraw(ctx); err != nil {
 		t.Errorf("nothing to withdraw: %v", err)
 	}
-	if err := slot.Start(ctx); err != nil {
+	if err := redirect.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
 	tr.wantIntent(p, supervise.WantUp, intent.ByMainProgram)
 	s6test.Eventually(t, "the slot serves", func() bool { return tr.status("gateway-work").Serving() })
-	if err := slot.Withdraw(ctx); err != nil {
+	if err := redirect.Withdraw(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if st := tr.status("gateway-work"); st.WantUp || st.Up {
@@ -292,7 +289,7 @@ func TestRedirectSlot(t *testing.T) {
 	if err := tr.RedirectSlot(p, nil).Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	spec, err := s6slots.ReadSpec(tr.run.Scan().Dir("gateway-work"))
+	spec, err := slot.ReadSpec(tr.run.Scan().Dir("gateway-work"))
 	if got := strings.Join(spec.Args, " "); err != nil || got != "-p work gateway run --replace" {
 		t.Errorf("%q, %v", got, err)
 	}
@@ -444,18 +441,4 @@ func openParents(path string) error {
 		}
 	}
 	return nil
-}
-
-func TestEntriesHaveTheirOwnNamesOnly(t *testing.T) {
-	for _, name := range []string{"hermes", "/usr/local/bin/hermes", "runner", "finish.sh", "log", "", "s6-svscan/SIGTERM"} {
-		if app.IsEntry(name) {
-			t.Errorf("%q is an entry", name)
-		}
-	}
-	t.Chdir(t.TempDir())
-	for name, want := range map[string]string{"run": "cannot read slot", "finish": "cannot read slot", ".s6-svscan/SIGNONE": "no hook is called"} {
-		if err := app.RunEntry(t.Context(), []string{name}); !app.IsEntry(name) || err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q outside a slot: %v", name, err)
-		}
-	}
 }

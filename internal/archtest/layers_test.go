@@ -16,10 +16,10 @@ var layers = []struct {
 }{
 	{"command", []string{"cmd/hermes"}},
 	{"cli", []string{"internal/cli"}},
-	{"app", []string{"internal/app"}},
+	{"app", []string{"internal/app", "internal/early"}},
 	{"adapters", []string{
 		"internal/store", "internal/model/*", "internal/platform/*", "internal/platform/irc/ngircdtest",
-		"internal/supervise/s6slots", "internal/supervise/hostunits",
+		"internal/supervise/s6slots", "internal/supervise/slot", "internal/supervise/hostunits",
 	}},
 	{"engines", []string{
 		"internal/gateway", "internal/turn", "internal/turn/journaltest", "internal/session", "internal/agent", "internal/outbox", "internal/inbound", "internal/admin",

@@ -480,7 +480,7 @@ func (b *booter) makeStopFIFO() (*os.File, error) {
 // startMain starts the wrapper with the container's own stdin and terminal; its
 // descriptors are those that Inherited names.
 func (b *booter) startMain(ready, stop *os.File) error {
-	argv := append([]string{"hermes", "boot", "main", "--"}, b.Args...)
+	argv := slices.Concat([]string{"hermes"}, MainCommand(), b.Args)
 	p, err := os.StartProcess(b.Binary, argv, &os.ProcAttr{
 		Env: b.env, Files: []*os.File{os.Stdin, os.Stdout, os.Stderr, ready, stop},
 	})

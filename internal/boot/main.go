@@ -7,7 +7,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -168,6 +171,37 @@ func Resolve(args []string, binary, path string, isCommand func([]string) bool) 
 		}
 	}
 	return binary, append([]string{"hermes"}, args...), nil
+}
+
+// MainCommand is how Init calls the wrapper: `hermes boot main -- COMMAND`.
+func MainCommand() []string { return []string{"boot", "main", "--"} }
+
+// commandWords are the commands of hermes: as first word of the container's
+// command none is looked up on the PATH. A test of the command line holds them
+// against what there is, so that /init need not build all of it.
+func commandWords() []string {
+	return []string{
+		"backup", "boot", "chat", "completion", "config", "dashboard", "deadletter", "doctor", "gateway", "healthcheck", "help",
+		"pairing", "profile", "restore", "send", "sessions", "trace", "version",
+	}
+}
+
+// IsCommand says whether the container's command is one of hermes' own: its
+// first word is a command or a flag of hermes, or there is none.
+func IsCommand(args []string) bool {
+	return len(args) == 0 || strings.HasPrefix(args[0], "-") || slices.Contains(commandWords(), args[0])
+}
+
+// Plain is what hermes makes of a container's command that needs no parser: just
+// `gateway run`, and what is not hermes' at all. ok is false for all else.
+func Plain(args []string) (m MainProgram, ok bool) {
+	switch {
+	case len(args) == 0, slices.Equal(args, []string{"gateway", "run"}):
+		return MainProgram{GatewayRun: true, IsCommand: true}, true
+	case IsCommand(args), filepath.Base(args[0]) == "hermes":
+		return MainProgram{}, false
+	}
+	return MainProgram{}, true
 }
 
 func execError(path string, err error) error {

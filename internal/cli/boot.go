@@ -1,13 +1,11 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
-	"os/signal"
 	"strings"
 	"syscall"
 
@@ -18,9 +16,9 @@ import (
 	"github.com/hermesgw/hermes/internal/boot"
 	"github.com/hermesgw/hermes/internal/config"
 	"github.com/hermesgw/hermes/internal/control"
+	"github.com/hermesgw/hermes/internal/early"
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/logging"
-	"github.com/hermesgw/hermes/internal/rundir"
 	"github.com/hermesgw/hermes/internal/supervise"
 )
 
@@ -34,7 +32,7 @@ func newBoot(o *options) *cobra.Command {
 		&cobra.Command{
 			Use: "main -- COMMAND", Short: "Run the container's command and carry its exit code",
 			Example: "  hermes boot main -- gateway run",
-			RunE:    func(cmd *cobra.Command, args []string) error { return bootMain(cmd.Context(), o, args) },
+			RunE:    func(_ *cobra.Command, args []string) error { return early.Main(args) },
 		},
 		&cobra.Command{
 			Use: "foreground -- PROGRAM ARGV", Short: "Take the terminal and become a program",
@@ -107,37 +105,11 @@ func newDeadlock(o *options) *cobra.Command {
 	}
 }
 
-func bootInit(ctx context.Context, args []string) error {
-	o, err := app.BootOptions(args, parseMainProgram)
-	if err != nil {
-		return err
-	}
-	return boot.Init(ctx, o)
-}
-
-func bootMain(ctx context.Context, o *options, args []string) error {
-	binary, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("cannot find the path of hermes: %w", err)
-	}
-	signal.Reset() // a stop is conducted, not suffered: Main handles the signals itself
-	ready, stop, err := boot.Inherited()
-	if err != nil {
-		return err
-	}
-	run := os.Getenv(rundir.EnvVar)
-	return boot.Main(context.WithoutCancel(ctx), boot.MainOptions{
-		Args: args, Environ: os.Environ(), Run: rundir.Dir(run), Binary: binary, Stderr: o.err,
-		Ready: ready, Stop: stop,
-		IsCommand: func(args []string) bool { return parseMainProgram(args).IsCommand },
-	})
-}
-
 // parseMainProgram tells what hermes would make of a container's command, with
 // the very flags and commands that would run it.
 func parseMainProgram(args []string) boot.MainProgram {
 	root := newRoot(&options{})
-	m := boot.MainProgram{IsCommand: len(args) == 0 || isCommandWord(root, args[0])}
+	m := boot.MainProgram{IsCommand: boot.IsCommand(args)}
 	if len(args) > 0 && (args[0] == "hermes" || strings.HasSuffix(args[0], "/hermes")) {
 		args = args[1:]
 	} else if !m.IsCommand {
@@ -157,18 +129,6 @@ func parseMainProgram(args []string) boot.MainProgram {
 func helpAsked(cmd *cobra.Command) bool {
 	help, err := cmd.Flags().GetBool("help")
 	return err == nil && help
-}
-
-func isCommandWord(root *cobra.Command, word string) bool {
-	if strings.HasPrefix(word, "-") {
-		return true
-	}
-	for _, c := range root.Commands() {
-		if c.Name() == word || c.HasAlias(word) {
-			return true
-		}
-	}
-	return word == "help"
 }
 
 // forwardedFlags are the flags of `gateway run` that its supervised child gets

@@ -7,7 +7,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,46 +14,35 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hermesgw/hermes/internal/app"
 	"github.com/hermesgw/hermes/internal/buildinfo"
+	"github.com/hermesgw/hermes/internal/early"
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/logging"
 	"github.com/hermesgw/hermes/internal/profile"
-	"github.com/hermesgw/hermes/internal/supervise/s6slots"
+	"github.com/hermesgw/hermes/internal/supervise/slot"
 	"github.com/hermesgw/hermes/internal/typo"
 )
 
 // Main runs hermes under whatever name it was called and returns the exit
-// code. It is the only place that turns errors into codes.
+// code.
 func Main(argv []string) int {
-	lastWords := os.Getenv(s6slots.EnvLastWords)
-	os.Unsetenv(s6slots.EnvLastWords)
-	err := dispatch(argv)
-	if err != nil && !isSilent(err) {
-		text := oneLine(err.Error())
-		if lastWords != "" { // the slot's finish puts them into its record
-			_ = os.WriteFile(lastWords, []byte(text+"\n"), 0o600)
-		}
-		logging.WriteWithin(os.Stderr, "hermes: "+text+"\n", lastWordsLimit)
-	}
-	return exitcode.Of(err)
+	lastWords := os.Getenv(slot.EnvLastWords)
+	os.Unsetenv(slot.EnvLastWords)
+	return early.Exit(dispatch(argv), lastWords)
 }
 
-// dispatch looks at the name first: s6 and with-contenv scripts call hermes
-// through links. A slot's entry has no handler for TERM: a pause that is told
-// to end must die of it. What becomes another program needs none either, and
-// would pay for the threads that deliver signals.
+// dispatch looks at the name first: scripts call hermes through links. What s6
+// calls has left before main (early), as has /init where its command is plain.
+// What becomes another program needs no handler for TERM, and would pay for the
+// threads that deliver signals.
 func dispatch(argv []string) error {
-	if app.IsEntry(argv[0]) {
-		return app.RunEntry(context.Background(), argv)
-	}
 	switch filepath.Base(argv[0]) {
 	case "init":
-		return bootInit(context.Background(), argv[1:])
+		return early.Init(argv[1:], parseMainProgram)
 	case "with-contenv":
 		return withContenv(argv[1:])
 	}
@@ -67,17 +55,6 @@ func dispatch(argv []string) error {
 	return root.ExecuteContext(ctx)
 }
 
-// isSilent: the code says it all, or cobra printed the help that was asked for.
-func isSilent(err error) bool {
-	var e *exitcode.Error
-	return errors.As(err, &e) && e.Err == nil
-}
-
-// oneLine keeps the promise that an error is one line.
-func oneLine(text string) string {
-	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' }), "; ")
-}
-
 // options are the flags every command has, and the streams.
 type options struct {
 	profile string
@@ -86,9 +63,6 @@ type options struct {
 	err     io.Writer
 	sinks   []*logging.Sink // of the loggers that settings made
 }
-
-// lastWordsLimit is how long the end waits for a stderr that nobody reads.
-const lastWordsLimit = time.Second
 
 // closeLogs writes what the loggers still have, before the last words.
 func (o *options) closeLogs() {

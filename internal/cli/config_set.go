@@ -13,6 +13,7 @@ import (
 
 	"github.com/hermesgw/hermes/internal/app"
 	"github.com/hermesgw/hermes/internal/config"
+	"github.com/hermesgw/hermes/internal/early"
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/profile"
 )
@@ -238,7 +239,7 @@ func (d *draft) finish(o config.Options) (*config.Change, error) {
 			return change, nil
 		}
 		for _, err := range errs {
-			fmt.Fprintln(d.o.err, "hermes: "+oneLine(err.Error()))
+			fmt.Fprintln(d.o.err, "hermes: "+early.OneLine(err))
 		}
 		if !d.again() {
 			return nil, exitcode.With(exitcode.Config, fmt.Errorf("%s was not changed; what you wrote is in %s", config.Path(o.Home), d.path))

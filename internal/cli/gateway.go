@@ -17,6 +17,7 @@ import (
 
 	"github.com/hermesgw/hermes/internal/app"
 	"github.com/hermesgw/hermes/internal/config"
+	"github.com/hermesgw/hermes/internal/early"
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/logging"
 	"github.com/hermesgw/hermes/internal/profile"
@@ -24,6 +25,7 @@ import (
 	"github.com/hermesgw/hermes/internal/sdnotify"
 	"github.com/hermesgw/hermes/internal/supervise"
 	"github.com/hermesgw/hermes/internal/supervise/s6slots"
+	"github.com/hermesgw/hermes/internal/supervise/slot"
 )
 
 // waitLimit is how long start and restart wait for ready or failed.
@@ -103,7 +105,7 @@ func (r *runOptions) facts(s *app.Supervision) runmode.Facts {
 		NoSuperviseFlag: r.noSupervise,
 		NoSuperviseEnv:  os.Getenv(runmode.EnvNoSupervise),
 		Sentinel:        os.Getenv(runmode.EnvSentinel),
-		InSlot:          os.Getenv(s6slots.EnvNotify) != "" && os.Getenv(supervise.MarkVar) != "",
+		InSlot:          os.Getenv(slot.EnvNotify) != "" && os.Getenv(supervise.MarkVar) != "",
 		Tree:            s.Found.Tree,
 		TreeRefusal:     s.Found.Refusal,
 	}
@@ -172,15 +174,15 @@ func (o *options) settings(from config.Options, inSlot bool) (*config.Config, *s
 // entry named, and does nothing outside a slot. The entry's variables are
 // removed: what this process starts never sees them.
 func takeNotify() (func(), error) {
-	text := os.Getenv(s6slots.EnvNotify)
-	os.Unsetenv(s6slots.EnvNotify)
+	text := os.Getenv(slot.EnvNotify)
+	os.Unsetenv(slot.EnvNotify)
 	os.Unsetenv(runmode.EnvSentinel)
 	if text == "" {
 		return func() {}, nil
 	}
 	fd, err := strconv.Atoi(text)
 	if err != nil || fd < 3 {
-		return nil, usage("%s is %q: it must be the number of a descriptor from 3 up", s6slots.EnvNotify, text)
+		return nil, usage("%s is %q: it must be the number of a descriptor from 3 up", slot.EnvNotify, text)
 	}
 	syscall.CloseOnExec(fd)
 	f := os.NewFile(uintptr(fd), "notify")
@@ -276,7 +278,7 @@ func (so *slotOptions) run(ctx context.Context, use, done string, act slotAction
 		if err == nil {
 			fmt.Fprintf(so.out, "%s: %s\n", supervise.GatewayName(p.Name), so.outcome(m, p, done))
 		} else if so.all {
-			fmt.Fprintf(so.out, "%s: failed: %s\n", supervise.GatewayName(p.Name), oneLine(err.Error()))
+			fmt.Fprintf(so.out, "%s: failed: %s\n", supervise.GatewayName(p.Name), early.OneLine(err))
 		}
 	}
 	if so.all && errors.Join(errs...) != nil {
@@ -365,7 +367,7 @@ func runDashboard(ctx context.Context, o *options, flags map[string]string) erro
 	if err != nil {
 		return err
 	}
-	inSlot := os.Getenv(s6slots.EnvNotify) != ""
+	inSlot := os.Getenv(slot.EnvNotify) != ""
 	notify, err := takeNotify()
 	if err != nil {
 		return err

@@ -37,9 +37,6 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"hermes": func() { os.Exit(Main(os.Args)) },
 		"http":   func() { os.Exit(httpProgram(os.Args[1:])) },
-		// What a slot's links call: see TestScriptsInATree.
-		"run":    func() { os.Exit(Main(os.Args)) },
-		"finish": func() { os.Exit(Main(os.Args)) },
 	})
 }
 

@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"math"
-	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -216,8 +215,7 @@ func checkEnum(text string, values []string) (string, error) {
 
 // checkSecretURL lets credentials into a URL, and that into no message.
 func checkSecretURL(text string) (string, error) {
-	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+	if _, ok := webURL(text); !ok {
 		return "", fmt.Errorf("expected an http or https URL")
 	}
 	return text, nil
@@ -225,11 +223,11 @@ func checkSecretURL(text string) (string, error) {
 
 // checkURL keeps credentials out of URLs: they would show in logs and status.
 func checkURL(text string) (string, error) {
-	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+	user, ok := webURL(text)
+	if !ok {
 		return "", fmt.Errorf("expected an http or https URL, got %q", text)
 	}
-	if u.User != nil {
+	if user {
 		return "", fmt.Errorf("expected a URL without user name and password; give the key in its own setting")
 	}
 	return text, nil

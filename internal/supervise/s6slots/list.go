@@ -15,6 +15,7 @@ import (
 	"github.com/hermesgw/hermes/internal/rundir"
 	"github.com/hermesgw/hermes/internal/s6"
 	"github.com/hermesgw/hermes/internal/supervise"
+	"github.com/hermesgw/hermes/internal/supervise/slot"
 )
 
 // Lister tells the state of every service of a run directory, with or without
@@ -123,7 +124,7 @@ func (l Lister) addRegistered(specs []supervise.Spec) ([]supervise.Spec, error) 
 		if slices.ContainsFunc(specs, func(s supervise.Spec) bool { return s.Name == name }) {
 			continue
 		}
-		spec, err := ReadSpec(l.Dir.Scan().Dir(name))
+		spec, err := slot.ReadSpec(l.Dir.Scan().Dir(name))
 		if err == nil { // without a spec it is none of ours: an s6-overlay's own
 			specs = append(specs, spec)
 		}
@@ -136,7 +137,7 @@ type observation struct {
 	registered bool
 	supervised bool
 	status     s6.Status
-	record     record
+	record     slot.Record
 	gateway    *control.Status // nil when none answers
 	process    proc.Process    // of the gateway, if its note told of it
 	asked      bool            // now, over the control socket
@@ -152,7 +153,7 @@ func (l Lister) look(spec supervise.Spec) (o observation) {
 		o.registered = err == nil
 		if o.registered {
 			o.supervised = s6.Answers(dir)
-			o.record = readRecord(dir)
+			o.record = slot.ReadRecord(dir)
 		}
 	}
 	if spec.Kind == supervise.KindGateway {

@@ -18,6 +18,7 @@ import (
 	"github.com/hermesgw/hermes/internal/s6"
 	"github.com/hermesgw/hermes/internal/s6/s6test"
 	"github.com/hermesgw/hermes/internal/supervise"
+	"github.com/hermesgw/hermes/internal/supervise/slot"
 )
 
 // TestMain makes this binary what the slots of the tests point to: the entry
@@ -45,11 +46,11 @@ func enter(name string) error {
 	if err != nil {
 		return err
 	}
-	e := Entry{Dir: dir, Args: os.Args[1:], Environ: os.Environ(), Stdout: os.Stdout, Exec: syscall.Exec}
+	e := slot.Entry{Dir: dir, Args: os.Args[1:], Environ: os.Environ(), Stdout: os.Stdout, Exec: syscall.Exec}
 	if e.Binary, err = os.Executable(); err != nil {
 		return err
 	}
-	if spec, err := ReadSpec(dir); err == nil && exists(filepath.Join(spec.Home, "cgroup")) {
+	if spec, err := slot.ReadSpec(dir); err == nil && exists(filepath.Join(spec.Home, "cgroup")) {
 		e.Cgroups = filepath.Join(spec.Home, "cgroup")
 	}
 	switch {
@@ -86,9 +87,9 @@ func serve(home string) int {
 			n, _ := strconv.Atoi(value)
 			return n
 		case name == "words":
-			_ = os.WriteFile(os.Getenv(EnvLastWords), []byte(value+"\nmore\n"), 0o644)
+			_ = os.WriteFile(os.Getenv(slot.EnvLastWords), []byte(value+"\nmore\n"), 0o644)
 		case word == "ready":
-			fd, _ := strconv.Atoi(os.Getenv(EnvNotify))
+			fd, _ := strconv.Atoi(os.Getenv(slot.EnvNotify))
 			fmt.Fprintln(os.NewFile(uintptr(fd), "notify"))
 		case word == "deaf":
 			signal.Ignore(syscall.SIGTERM)
@@ -242,11 +243,11 @@ func (tr *tree) copies() []proc.Process {
 }
 
 // change notes deaths in the slot's record, as if they had happened.
-func (tr *tree) change(f func(*record)) {
+func (tr *tree) change(f func(*slot.Record)) {
 	tr.t.Helper()
-	r := readRecord(tr.slot())
+	r := slot.ReadRecord(tr.slot())
 	f(&r)
-	if err := r.write(tr.slot()); err != nil {
+	if err := r.Write(tr.slot()); err != nil {
 		tr.t.Fatal(err)
 	}
 }

@@ -1,3 +1,9 @@
+// Package s6slots manages the slots of a live s6 tree: it registers, starts, stops
+// and lists them. What a slot looks like on disk, and what s6-supervise executes
+// in it, is slot's; the protocol is s6's.
+//
+//	m := &s6slots.Manager{Dir: run, Binary: "/usr/local/bin/hermes", By: "docs"}
+//	err := m.Start(ctx, "gateway-default", true)
 package s6slots
 
 import (
@@ -15,6 +21,7 @@ import (
 	"github.com/hermesgw/hermes/internal/rundir"
 	"github.com/hermesgw/hermes/internal/s6"
 	"github.com/hermesgw/hermes/internal/supervise"
+	"github.com/hermesgw/hermes/internal/supervise/slot"
 )
 
 const (
@@ -50,10 +57,10 @@ func (m *Manager) Ensure(ctx context.Context, spec supervise.Spec) error {
 	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
 	err := m.Dir.Scan().Register(ctx, spec.Name, func(dir string) error {
-		return Write(dir, spec, WriteOptions{Binary: m.Binary, Down: true})
+		return slot.Write(dir, spec, slot.WriteOptions{Binary: m.Binary, Down: true})
 	})
 	if errors.Is(err, s6.ErrExists) {
-		return writeSpec(m.dir(spec.Name), spec)
+		return slot.WriteSpec(m.dir(spec.Name), spec)
 	}
 	return err
 }
@@ -98,12 +105,12 @@ func (m *Manager) Up(name string) error {
 	// death; one that is being overruled ends the present run, as was asked.
 	st, err := s6.ReadStatus(dir)
 	if err != nil || st.Stopped() {
-		_, _ = takeAsked(dir)
+		_, _ = slot.TakeAsked(dir)
 	}
 	if m.By != intent.ByMainProgram {
 		err = m.forgive(dir, st)
 	} else if st.Stopped() {
-		err = changeRecord(dir, func(r *record) { r.By = m.By })
+		err = slot.ChangeRecord(dir, func(r *slot.Record) { r.By = m.By })
 	}
 	if err != nil {
 		return fmt.Errorf("cannot start %q: %w", name, err)
@@ -196,7 +203,7 @@ func (m *Manager) Stop(ctx context.Context, name string, wait bool) error {
 		return err
 	}
 	// A stop that came while finish ran finds what that decided; nothing follows it.
-	_, _ = takeAsked(dir)
+	_, _ = slot.TakeAsked(dir)
 	return forgetPause(dir)
 }
 
@@ -204,30 +211,30 @@ func (m *Manager) Stop(ctx context.Context, name string, wait bool) error {
 // has not begun is its finish's to clear; a parked slot has no finish to come.
 func (m *Manager) prepareStop(dir string, status s6.Status) error {
 	if !status.Stopped() {
-		return asked{askedStop, m.By, time.Now().UTC()}.write(dir)
+		return slot.Asked{Kind: slot.AskedStop, By: m.By, At: time.Now().UTC()}.Write(dir)
 	}
 	return forgetPause(dir)
 }
 
 // forgetPause takes a pause or a parking out of the record.
 func forgetPause(dir string) error {
-	if readRecord(dir).State == "" {
+	if slot.ReadRecord(dir).State == "" {
 		return nil
 	}
-	return changeRecord(dir, func(r *record) { *r = r.cleared() })
+	return slot.ChangeRecord(dir, func(r *slot.Record) { *r = r.Cleared() })
 }
 
 // forgive is forgetPause, and no earlier death counts any more. The run that
 // follows is ours.
 func (m *Manager) forgive(dir string, st s6.Status) error {
-	if spec, err := ReadSpec(dir); err == nil {
-		keepMeter(spec, supervise.Meter{})
+	if spec, err := slot.ReadSpec(dir); err == nil {
+		slot.KeepMeter(spec, supervise.Meter{})
 	}
-	return changeRecord(dir, func(r *record) {
+	return slot.ChangeRecord(dir, func(r *slot.Record) {
 		if r.State != "" || !st.Running() {
 			r.By = m.By
 		}
-		*r = r.cleared()
+		*r = r.Cleared()
 	})
 }
 
@@ -246,10 +253,10 @@ func (m *Manager) Restart(ctx context.Context, name string, wait bool) error {
 	if err != nil {
 		return err
 	}
-	if !status.Running() || !status.WantUp || readRecord(dir).State != "" {
+	if !status.Running() || !status.WantUp || slot.ReadRecord(dir).State != "" {
 		return m.start(ctx, name, "restart", wait, unlock)
 	}
-	spec, err := ReadSpec(dir)
+	spec, err := slot.ReadSpec(dir)
 	if err != nil {
 		return err
 	}
@@ -260,7 +267,7 @@ func (m *Manager) Restart(ctx context.Context, name string, wait bool) error {
 	defer sub.Close()
 	from := time.Now()
 	m.ask(name, "restart", "TERM")
-	if err := (asked{askedRestart, m.By, from.UTC()}).write(dir); err != nil {
+	if err := (slot.Asked{Kind: slot.AskedRestart, By: m.By, At: from.UTC()}).Write(dir); err != nil {
 		return err
 	}
 	if err := s6.Send(dir, s6.Restart+s6.Continue+s6.UpStored); err != nil || m.Inside(name) {
@@ -324,7 +331,7 @@ func (m *Manager) settled(ctx context.Context, name string, from time.Time, endi
 	if err != nil {
 		return false, err
 	}
-	r := readRecord(dir)
+	r := slot.ReadRecord(dir)
 	failed := r.LastExit != nil && !r.LastExit.Asked && r.LastExit.At.After(from)
 	switch {
 	case status.Serving() && status.PID != ending:
@@ -390,12 +397,12 @@ func (m *Manager) Unregister(ctx context.Context, name string) error {
 // Want is what the slot was told; down when there is none.
 func (m *Manager) Want(name string) supervise.Want {
 	status, err := s6.ReadStatus(m.dir(name))
-	return observation{registered: err == nil, status: status, record: readRecord(m.dir(name))}.want()
+	return observation{registered: err == nil, status: status, record: slot.ReadRecord(m.dir(name))}.want()
 }
 
 // Registered says whether the slot is there.
 func (m *Manager) Registered(name string) bool {
-	_, err := os.Lstat(filepath.Join(m.dir(name), specFile))
+	_, err := os.Lstat(filepath.Join(m.dir(name), slot.SpecFile))
 	return err == nil
 }
 

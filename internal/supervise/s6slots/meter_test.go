@@ -10,6 +10,7 @@ import (
 	"github.com/hermesgw/hermes/internal/meter"
 	"github.com/hermesgw/hermes/internal/s6"
 	"github.com/hermesgw/hermes/internal/supervise"
+	"github.com/hermesgw/hermes/internal/supervise/slot"
 )
 
 // boot starts the slot as a container's start does: nobody asked.
@@ -37,14 +38,14 @@ func (tr *tree) wantMeter(n int) {
 func TestMeterSurvivesANewContainer(t *testing.T) {
 	t.Parallel()
 	tr := started(t, "ready")
-	tr.change(func(r *record) { r.Meter.Deaths = supervise.ParkAfter - 1 })
+	tr.change(func(r *slot.Record) { r.Meter.Deaths = supervise.ParkAfter - 1 })
 	tr.kill(tr.status().PID)
-	tr.eventually("the slot is parked", func() bool { return readRecord(tr.slot()).State == supervise.Parked && tr.status().Up })
+	tr.eventually("the slot is parked", func() bool { return slot.ReadRecord(tr.slot()).State == supervise.Parked && tr.status().Up })
 	tr.eventually("the volume knows", func() bool { return meter.Read(tr.home).Deaths == supervise.ParkAfter })
 
 	next := newTreeOn(t, tr.home, "words=no-token exit=3")
 	next.boot()
-	next.eventually("the trial failed", func() bool { return readRecord(next.slot()).State == supervise.Parked })
+	next.eventually("the trial failed", func() bool { return slot.ReadRecord(next.slot()).State == supervise.Parked })
 	s := next.service()
 	if !strings.HasPrefix(s.Reason, "21 deaths without a minute of readiness, the last: exit code 3: no-token") || s.Until == nil || s.Restarts != 1 {
 		t.Errorf("after the trial: %+v", s)
@@ -55,7 +56,7 @@ func TestMeterSurvivesANewContainer(t *testing.T) {
 		t.Fatal(err)
 	}
 	next.wantMeter(0)
-	if r := readRecord(next.slot()); r.Meter.Deaths != 0 || r.State != "" {
+	if r := slot.ReadRecord(next.slot()); r.Meter.Deaths != 0 || r.State != "" {
 		t.Errorf("after gateway start: %+v", r)
 	}
 }
@@ -73,7 +74,7 @@ func TestMainProgramDoesNotClearTheMeter(t *testing.T) {
 		t.Fatal(err)
 	}
 	tr.wantMeter(7)
-	if r := readRecord(tr.slot()); r.Meter.Deaths != 7 {
+	if r := slot.ReadRecord(tr.slot()); r.Meter.Deaths != 7 {
 		t.Errorf("the record says %+v", r.Meter)
 	}
 }
@@ -87,45 +88,18 @@ func TestMeterThatCannotBeWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	tr.boot()
-	tr.eventually("three deaths", func() bool { return readRecord(tr.slot()).Meter.Deaths >= 3 })
+	tr.eventually("three deaths", func() bool { return slot.ReadRecord(tr.slot()).Meter.Deaths >= 3 })
 }
 
 func TestParkedReasonHoldsTheLastLogLines(t *testing.T) {
 	t.Parallel()
 	tr := started(t, "ready")
 	tr.eventually("it has logged", func() bool { return strings.Contains(tr.read("logs/gateways/default/current"), "serving as") })
-	tr.change(func(r *record) { r.Meter.Deaths = supervise.ParkAfter - 1 })
+	tr.change(func(r *slot.Record) { r.Meter.Deaths = supervise.ParkAfter - 1 })
 	tr.kill(tr.status().PID)
-	tr.eventually("the slot is parked", func() bool { return readRecord(tr.slot()).State == supervise.Parked })
+	tr.eventually("the slot is parked", func() bool { return slot.ReadRecord(tr.slot()).State == supervise.Parked })
 	if s := tr.service(); !strings.Contains(s.Reason, "killed by signal KILL; it last logged: serving as ") || strings.Contains(s.Reason, "\n") {
 		t.Errorf("parked: %q", s.Reason)
-	}
-}
-
-func TestLastLines(t *testing.T) {
-	dir := t.TempDir()
-	spec := supervise.Spec{Name: "gateway-x", LogDir: dir}
-	if got := lastLines(spec); got != nil {
-		t.Errorf("no file: %q", got)
-	}
-	text := strings.Repeat("2026-01-02 03:04:05.123456789  filler\n", 1000) +
-		"2026-01-02 03:04:05.123456789  one\n" +
-		"2026-01-02 03:04:05.123456789  \x1b[31mtwo\x07\n" +
-		"2026-01-02 03:04:05.123456789  hermes: gateway-x: exit code 1; next start in 4.0s\n" +
-		"\n" + strings.Repeat("long", 100) + "\n"
-	writeFile(t, filepath.Join(dir, "current"), text, 0o644)
-	got := lastLines(spec)
-	if len(got) != 3 || got[0] != "one" || got[1] != "?[31mtwo?" || got[2] != strings.Repeat("long", 50)+"…" {
-		t.Errorf("last lines: %q", got)
-	}
-	if err := os.Remove(filepath.Join(dir, "current")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "current")); err != nil {
-		t.Fatal(err)
-	}
-	if got := lastLines(spec); got != nil {
-		t.Errorf("a link was followed: %q", got)
 	}
 }
 

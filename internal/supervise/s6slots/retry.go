@@ -3,36 +3,17 @@ package s6slots
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/hermesgw/hermes/internal/s6"
 	"github.com/hermesgw/hermes/internal/supervise"
+	"github.com/hermesgw/hermes/internal/supervise/slot"
 )
-
-// fingerprint tells one state of a profile's configuration files from another,
-// without reading them: size, time of change and inode of each.
-func fingerprint(spec supervise.Spec) string {
-	home := homeOf(spec)
-	if home == "" {
-		return ""
-	}
-	var b strings.Builder
-	for _, name := range []string{"config.yaml", ".env"} {
-		var st unix.Stat_t
-		if unix.Stat(filepath.Join(home, name), &st) == nil {
-			fmt.Fprintf(&b, "%d.%d.%d.%d", st.Ino, st.Size, st.Mtim.Sec, st.Mtim.Nsec)
-		}
-		b.WriteByte(';')
-	}
-	return b.String()
-}
 
 // Retrier tries slots again that are parked because their configuration is
 // wrong. It is for one goroutine.
@@ -82,14 +63,14 @@ func (r *Retrier) Look(ctx context.Context) ([]string, error) {
 func (r *Retrier) worthALook(name string) bool {
 	dir := r.manager.dir(name)
 	var st unix.Stat_t
-	if unix.Lstat(filepath.Join(dir, recordFile), &st) != nil {
+	if unix.Lstat(filepath.Join(dir, slot.RecordFile), &st) != nil {
 		return false // it has never run, or is gone
 	}
 	id := fileID{st.Ino, st.Mtim}
 	if r.calm[name] == id {
 		return false
 	}
-	if rec := readRecord(dir); rec.State == supervise.Parked && rec.Until == nil {
+	if rec := slot.ReadRecord(dir); rec.State == supervise.Parked && rec.Until == nil {
 		delete(r.calm, name)
 		return true
 	}
@@ -100,12 +81,12 @@ func (r *Retrier) worthALook(name string) bool {
 // changedSince says whether the slot in dir is parked for its configuration,
 // and that is another one now than the one that its last run read.
 func changedSince(dir string) bool {
-	r := readRecord(dir)
+	r := slot.ReadRecord(dir)
 	if r.State != supervise.Parked || r.Until != nil {
 		return false
 	}
-	spec, err := ReadSpec(dir)
-	return err == nil && spec.Kind == supervise.KindGateway && fingerprint(spec) != r.Config
+	spec, err := slot.ReadSpec(dir)
+	return err == nil && spec.Kind == supervise.KindGateway && slot.Fingerprint(spec) != r.Config
 }
 
 // retry leaves a slot on which a command is at work to that command, and one
@@ -127,7 +108,7 @@ func (m *Manager) retry(ctx context.Context, name string) (bool, error) {
 	again := *m
 	again.Why = "the configuration changed"
 	again.ask(name, "start", "")
-	if err := changeRecord(dir, func(r *record) {
+	if err := slot.ChangeRecord(dir, func(r *slot.Record) {
 		r.State, r.Until, r.Reason, r.By = "", nil, "", m.By // the meter stays: nobody mended what it counts
 	}); err != nil {
 		return false, err

@@ -12,6 +12,7 @@ import (
 	"github.com/hermesgw/hermes/internal/rundir"
 	"github.com/hermesgw/hermes/internal/s6"
 	"github.com/hermesgw/hermes/internal/supervise"
+	"github.com/hermesgw/hermes/internal/supervise/slot"
 )
 
 // Runs lists, again and again, the gateways of a tree that run and ought to. It
@@ -59,10 +60,10 @@ func (rs *Runs) run(name string) (guard.Run, bool) {
 	if r, ok := rs.known[name]; ok && r.Process.PID == status.PID && status.Since.Equal(r.Since) {
 		return r, true
 	}
-	if readRecord(dir).State != "" { // it pauses: run serves the pause
+	if slot.ReadRecord(dir).State != "" { // it pauses: run serves the pause
 		return guard.Run{}, false
 	}
-	spec, err := ReadSpec(dir)
+	spec, err := slot.ReadSpec(dir)
 	if err != nil {
 		return guard.Run{}, false // none of ours
 	}
@@ -79,11 +80,11 @@ func (rs *Runs) run(name string) (guard.Run, bool) {
 // Condemn notes why the present run of a slot is about to be ended, where its
 // finish looks for the words that a service died with.
 func (m *Manager) Condemn(name, reason string) error {
-	spec, err := ReadSpec(m.dir(name))
+	spec, err := slot.ReadSpec(m.dir(name))
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(lastWordsPath(spec), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(slot.LastWordsPath(spec), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return fmt.Errorf("cannot note why %s is ended: %w", name, err)
 	}
@@ -115,4 +116,9 @@ func (m *Manager) wantedUp(name string) bool {
 		return !exists(filepath.Join(m.dir(name), "down")) // which its supervisor will read
 	}
 	return m.Want(name) == supervise.WantUp
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

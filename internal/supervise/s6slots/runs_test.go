@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/hermesgw/hermes/internal/supervise"
+	"github.com/hermesgw/hermes/internal/supervise/slot"
 )
 
 // runs are the slots that rs lists.
@@ -40,10 +41,10 @@ func TestRunsThatOughtToServe(t *testing.T) {
 			t.Errorf("a slot that is up: %q", got)
 		}
 	}
-	tr.change(func(r *record) { r.Meter.Deaths = 8 })
+	tr.change(func(r *slot.Record) { r.Meter.Deaths = 8 })
 	tr.plan("exit=3")
 	tr.kill(tr.status().PID)
-	tr.eventually("the slot backs off", func() bool { return readRecord(tr.slot()).State == supervise.Backoff && tr.status().Up })
+	tr.eventually("the slot backs off", func() bool { return slot.ReadRecord(tr.slot()).State == supervise.Backoff && tr.status().Up })
 	if got := tr.runs(rs); got != "" {
 		t.Errorf("a slot that pauses runs: %s", got)
 	}

@@ -12,10 +12,10 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/hermesgw/hermes/internal/atomicfile"
-	"github.com/hermesgw/hermes/internal/audit"
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/s6"
 	"github.com/hermesgw/hermes/internal/supervise"
+	"github.com/hermesgw/hermes/internal/supervise/slot"
 )
 
 const (
@@ -24,10 +24,6 @@ const (
 	// takes the stop budget, 9 s by default, and no start is waited for.
 	lockPatience = 30 * time.Second
 	lockPoll     = 10 * time.Millisecond
-	// recordPatience bounds the wait for who is changing the record, which
-	// takes microseconds; then losing a change is better than losing a start.
-	recordPatience = 500 * time.Millisecond
-	recordPoll     = time.Millisecond
 	// wishPatience is how long s6-supervise may take to note a command.
 	wishPatience = 2 * time.Second
 	wishPoll     = 2 * time.Millisecond
@@ -81,20 +77,6 @@ func readBusy(dir string) string {
 	return fmt.Sprintf("%s by %s (uid %d, pid %d) is at work on it since %s", b.Doing, b.By, b.UID, b.PID, b.Since.Format(time.RFC3339))
 }
 
-// changeRecord reads, changes and writes the record of the slot in dir, one
-// change at a time: run, finish and commands would undo each other's.
-func changeRecord(dir string, change func(*record)) error {
-	lock := flock.New(dir, flock.SetFlag(os.O_RDONLY))
-	limited, cancel := context.WithTimeout(context.Background(), recordPatience)
-	defer cancel()
-	if locked, _ := lock.TryLockContext(limited, recordPoll); locked {
-		defer lock.Close()
-	}
-	r := readRecord(dir)
-	change(&r)
-	return r.write(dir)
-}
-
 // awaitWish waits until s6 has noted what the slot in dir was told, so that
 // who looks next sees it. A supervisor that is slow or gone is not waited for.
 func awaitWish(ctx context.Context, dir string, up bool) {
@@ -116,7 +98,7 @@ func awaitWish(ctx context.Context, dir string, up bool) {
 
 // ask notes in the audit log that somebody asked for something.
 func (m *Manager) ask(name, what, signal string) {
-	if spec, err := ReadSpec(m.dir(name)); err == nil {
+	if spec, err := slot.ReadSpec(m.dir(name)); err == nil {
 		m.Asked(spec, what, signal)
 	}
 }
@@ -124,7 +106,7 @@ func (m *Manager) ask(name, what, signal string) {
 // Asked notes in the audit log what somebody asked for, of a slot that need not
 // be there.
 func (m *Manager) Asked(spec supervise.Spec, what, signal string) {
-	auditLine(spec, "ask", what, "by", m.By, "uid", strconv.Itoa(m.uid()), "pid", strconv.Itoa(os.Getpid()), "signal", signal, "why", m.Why)
+	slot.AuditLine(spec, "ask", what, "by", m.By, "uid", strconv.Itoa(m.uid()), "pid", strconv.Itoa(os.Getpid()), "signal", signal, "why", m.Why)
 }
 
 func (m *Manager) uid() int {
@@ -134,22 +116,11 @@ func (m *Manager) uid() int {
 	return os.Getuid()
 }
 
-// auditLine adds a line about the slot to the audit log of its volume.
-func auditLine(spec supervise.Spec, pairs ...string) {
-	if spec.Home == "" {
-		return
-	}
-	_ = onVolume(spec, func() error {
-		audit.Append(spec.Home, time.Now(), append([]string{"slot", spec.Name}, pairs...)...)
-		return nil
-	})
-}
-
 // Inside says whether this very command was started by the slot's own service,
 // from one of its turns: to wait for the end of that turn would be to wait for
 // itself.
 func (m *Manager) Inside(name string) bool {
-	spec, err := ReadSpec(m.dir(name))
+	spec, err := slot.ReadSpec(m.dir(name))
 	return err == nil && m.Mark != "" && spec.Mark == supervise.MarkVar+"="+m.Mark
 }
 

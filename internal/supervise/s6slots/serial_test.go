@@ -16,6 +16,7 @@ import (
 	"github.com/hermesgw/hermes/internal/meter"
 	"github.com/hermesgw/hermes/internal/s6"
 	"github.com/hermesgw/hermes/internal/supervise"
+	"github.com/hermesgw/hermes/internal/supervise/slot"
 )
 
 // operator is one of several who command the same slot at once; each notes its
@@ -247,7 +248,7 @@ func TestChangedConfigurationIsTried(t *testing.T) {
 		t.Fatal(err)
 	}
 	tr.boot()
-	parked := func() bool { return readRecord(tr.slot()).State == supervise.Parked && tr.status().Stopped() }
+	parked := func() bool { return slot.ReadRecord(tr.slot()).State == supervise.Parked && tr.status().Stopped() }
 	tr.eventually("it is parked", parked)
 	guard := *tr.m
 	guard.By = "guard"
@@ -276,8 +277,8 @@ func TestChangedConfigurationIsTried(t *testing.T) {
 		t.Errorf("the wrong file is gone, and %q is tried", names)
 	}
 	tr.eventually("it serves", func() bool { return tr.status().Serving() })
-	if s := tr.service(); s.State == supervise.Parked || s.LastExit == nil || *s.LastExit.Code != 78 || readRecord(tr.slot()).Meter.Deaths != 5 {
-		t.Errorf("%+v with %+v", s, readRecord(tr.slot()).Meter)
+	if s := tr.service(); s.State == supervise.Parked || s.LastExit == nil || *s.LastExit.Code != 78 || slot.ReadRecord(tr.slot()).Meter.Deaths != 5 {
+		t.Errorf("%+v with %+v", s, slot.ReadRecord(tr.slot()).Meter)
 	}
 	if log := tr.read("logs/audit.log"); !strings.Contains(log, `ask=start by=guard`) || !strings.Contains(log, `why="the configuration changed"`) {
 		t.Errorf("the log holds:\n%s", log)
@@ -289,7 +290,7 @@ func TestOtherSlotsAreNotTried(t *testing.T) {
 	t.Parallel()
 	tr := newTree(t, "exit=78")
 	tr.boot()
-	tr.eventually("it is parked", func() bool { return readRecord(tr.slot()).State == supervise.Parked && tr.status().Stopped() })
+	tr.eventually("it is parked", func() bool { return slot.ReadRecord(tr.slot()).State == supervise.Parked && tr.status().Stopped() })
 	if err := tr.m.Stop(tr.ctx(), tr.spec.Name, true); err != nil {
 		t.Fatal(err)
 	}
@@ -298,7 +299,7 @@ func TestOtherSlotsAreNotTried(t *testing.T) {
 		t.Errorf("stopped, and tried: %q, %v", names, err)
 	}
 	later := time.Now().Add(time.Hour)
-	tr.change(func(r *record) { r.State, r.Until = supervise.Parked, &later })
+	tr.change(func(r *slot.Record) { r.State, r.Until = supervise.Parked, &later })
 	if names, err := NewRetrier(tr.m).Look(tr.ctx()); err != nil || names != nil {
 		t.Errorf("parked for its deaths, and tried: %q, %v", names, err)
 	}

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -15,6 +13,7 @@ import (
 	"github.com/hermesgw/hermes/internal/rundir"
 	"github.com/hermesgw/hermes/internal/s6"
 	"github.com/hermesgw/hermes/internal/supervise"
+	"github.com/hermesgw/hermes/internal/supervise/slot"
 	"github.com/hermesgw/hermes/internal/testenv"
 )
 
@@ -32,152 +31,6 @@ func contextWithTimeout(t *testing.T, d time.Duration) (context.Context, context
 	return context.WithTimeout(t.Context(), d)
 }
 
-func content(t *testing.T, dir, name string) string {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		return "-"
-	}
-	return strings.TrimSpace(string(b))
-}
-
-func TestWrite(t *testing.T) {
-	dir := t.TempDir()
-	spec := supervise.Place{Home: "/data", RunDir: "/run", BackoffMax: time.Minute, StopTimeout: 9 * time.Second}.Gateway("work", nil, false)
-	if err := Write(dir, spec, WriteOptions{Binary: "/usr/local/bin/hermes", Down: true}); err != nil {
-		t.Fatal(err)
-	}
-	for name, want := range map[string]string{
-		"timeout-finish": "3000", "timeout-kill": "9000", "notification-fd": "3", "max-death-tally": "10", "down": "", "down-signal": "-",
-	} {
-		if got := content(t, dir, name); got != want {
-			t.Errorf("%s holds %q, want %q", name, got, want)
-		}
-	}
-	for _, name := range []string{"run", "finish", "log/run"} {
-		if to, err := os.Readlink(filepath.Join(dir, name)); err != nil || to != "/usr/local/bin/hermes" {
-			t.Errorf("%s leads to %q: %v", name, to, err)
-		}
-	}
-	got, err := ReadSpec(dir)
-	if err != nil || got.Name != spec.Name || got.Mark != spec.Mark || got.StopTimeout != spec.StopTimeout || !slices.Equal(got.Args, spec.Args) {
-		t.Errorf("read back %+v, %v", got, err)
-	}
-}
-
-// A slot of a user's own service directory has the settings that stand there.
-func TestWriteAdoptsAUsersSettings(t *testing.T) {
-	for name, c := range map[string]struct {
-		source map[string]string
-		want   map[string]string
-	}{
-		"nothing set": {nil, map[string]string{
-			"timeout-finish": "3000", "timeout-kill": "-", "notification-fd": "-", "down": "-", "log/run": "-", "down-signal": "-",
-		}},
-		"everything set": {
-			map[string]string{"timeout-finish": "5000", "timeout-kill": "700", "notification-fd": "4", "down-signal": "INT", "max-death-tally": "3", "down": ""},
-			map[string]string{"timeout-finish": "5000", "timeout-kill": "700", "notification-fd": "4", "down-signal": "INT", "max-death-tally": "3", "down": ""},
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			source, dir := t.TempDir(), t.TempDir()
-			for file, text := range c.source {
-				writeFile(t, filepath.Join(source, file), text, 0o644)
-			}
-			if err := Write(dir, supervise.Place{}.Service("web", source), WriteOptions{Binary: "/hermes"}); err != nil {
-				t.Fatal(err)
-			}
-			for file, want := range c.want {
-				if got := content(t, dir, file); got != want {
-					t.Errorf("%s holds %q, want %q", file, got, want)
-				}
-			}
-		})
-	}
-	source, dir := t.TempDir(), t.TempDir()
-	writeFile(t, filepath.Join(source, "log", "run"), "#!/bin/sh\n", 0o755)
-	if err := Write(dir, supervise.Place{}.Service("web", source), WriteOptions{Binary: "/hermes"}); err != nil {
-		t.Fatal(err)
-	}
-	if to, _ := os.Readlink(filepath.Join(dir, "log", "run")); to != "/hermes" {
-		t.Errorf("a service with a logger: log/run leads to %q", to)
-	}
-}
-
-// A record that is lost or damaged costs a counter, never a start.
-func TestDamagedRecord(t *testing.T) {
-	for _, text := range []string{"", "{", `{"short":"many"}`, "null", "\x00"} {
-		dir := t.TempDir()
-		writeFile(t, filepath.Join(dir, recordFile), text, 0o644)
-		if r := readRecord(dir); r.State != "" || r.Meter.Deaths != 0 || r.Until != nil {
-			t.Errorf("%q was read as %+v", text, r)
-		}
-	}
-	if _, err := ReadSpec(t.TempDir()); err == nil || !strings.HasPrefix(err.Error(), "cannot read slot: ") {
-		t.Errorf("no slot: %v", err)
-	}
-}
-
-func TestAskedIsTakenOnce(t *testing.T) {
-	dir := t.TempDir()
-	writeFile(t, filepath.Join(dir, "data", "x"), "", 0o644)
-	if _, ok := takeAsked(dir); ok {
-		t.Error("something was asked for")
-	}
-	if err := (asked{askedRestart, "test", time.Now()}).write(dir); err != nil {
-		t.Fatal(err)
-	}
-	if a, ok := takeAsked(dir); !ok || a.Kind != askedRestart || a.By != "test" {
-		t.Errorf("took %+v, %v", a, ok)
-	}
-	if _, ok := takeAsked(dir); ok {
-		t.Error("it was taken twice")
-	}
-}
-
-func TestDeath(t *testing.T) {
-	now := time.Now()
-	for name, c := range map[string]struct {
-		args    []string
-		started time.Time
-		ready   time.Time
-		wantUp  bool
-		asked   bool
-		want    supervise.Death
-	}{
-		"exit":           {args: []string{"42", "0", "x"}, wantUp: true, want: supervise.Death{Code: 42}},
-		"signal":         {args: []string{"256", "9", "x"}, wantUp: true, want: supervise.Death{Signal: syscall.SIGKILL}},
-		"asked":          {args: []string{"0", "0", "x"}, wantUp: true, asked: true, want: supervise.Death{Asked: true}},
-		"wanted down":    {args: []string{"0", "0", "x"}, want: supervise.Death{Asked: true}},
-		"ready":          {args: []string{"1", "0", "x"}, wantUp: true, started: now.Add(-2 * time.Minute), ready: now.Add(-time.Minute), want: supervise.Death{Code: 1, Lived: 2 * time.Minute, ReadyFor: time.Minute}},
-		"ready long ago": {args: []string{"1", "0", "x"}, wantUp: true, started: now.Add(-time.Second), ready: now.Add(-time.Hour), want: supervise.Death{Code: 1, Lived: time.Second}},
-		"never started":  {args: []string{"1", "0", "x"}, wantUp: true, ready: now.Add(-time.Hour), want: supervise.Death{Code: 1}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			writeFile(t, filepath.Join(dir, "data", "x"), "", 0o644)
-			if err := (record{Started: c.started}).write(dir); err != nil {
-				t.Fatal(err)
-			}
-			if c.asked {
-				if err := (asked{askedRestart, "test", now}).write(dir); err != nil {
-					t.Fatal(err)
-				}
-			}
-			c.want.At = now
-			got, by, err := Entry{Dir: dir, Args: c.args}.death(s6.Status{WantUp: c.wantUp, ReadySince: c.ready}, now)
-			if err != nil || got != c.want || (by == "test") != c.asked {
-				t.Errorf("%+v by %q, %v; want %+v", got, by, err, c.want)
-			}
-		})
-	}
-	for _, args := range [][]string{nil, {"1"}, {"x", "0", "n"}, {"256", "x", "n"}} {
-		if _, _, err := (Entry{Dir: t.TempDir(), Args: args}).death(s6.Status{}, now); err == nil {
-			t.Errorf("%q was understood", args)
-		}
-	}
-}
-
 // TestState is the table of what is known of a slot and what it is called.
 func TestState(t *testing.T) {
 	gateway := supervise.Spec{Name: "gateway-default", Kind: supervise.KindGateway, Profile: "default"}
@@ -185,8 +38,8 @@ func TestState(t *testing.T) {
 	service := supervise.Spec{Name: "web", Kind: supervise.KindService}
 	up := s6.Status{Up: true, WantUp: true, PID: 5}
 	serving := s6.Status{Up: true, WantUp: true, Ready: true, PID: 5}
-	pausing := record{State: supervise.Backoff, Reason: "r"}
-	parked := record{State: supervise.Parked, Reason: "r"}
+	pausing := slot.Record{State: supervise.Backoff, Reason: "r"}
+	parked := slot.Record{State: supervise.Parked, Reason: "r"}
 	says := func(s supervise.State) *control.Status { return &control.Status{State: s, Reason: "g", PID: 5} }
 	for name, c := range map[string]struct {
 		spec   supervise.Spec

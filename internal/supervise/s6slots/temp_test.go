@@ -3,11 +3,8 @@ package s6slots
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-
-	"github.com/hermesgw/hermes/internal/supervise"
 )
 
 // tempOf is the TMPDIR that the service of tr last noted.
@@ -29,7 +26,7 @@ func TestTemporaryFilesEndWithTheirRun(t *testing.T) {
 		t.Cleanup(func() { os.Setenv("TMPDIR", v) })
 	}
 	tr := newTree(t, "ready")
-	stale := strings.TrimSuffix(tempPattern(tr.spec), "*") + "stale"
+	stale := strings.TrimSuffix(tr.tempPattern(), "*") + "stale"
 	writeFile(t, filepath.Join(stale, "deep", "file"), "left", 0o600)
 	tr.ensure()
 	if err := tr.m.Start(tr.ctx(), tr.spec.Name, true); err != nil {
@@ -59,7 +56,7 @@ func TestTemporaryFilesEndWithTheirRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	tr.eventually("nothing is left", func() bool {
-		left, _ := filepath.Glob(tempPattern(tr.spec))
+		left, _ := filepath.Glob(tr.tempPattern())
 		return len(left) == 0
 	})
 	if got := tr.read("outside"); got != "mine" {
@@ -67,17 +64,5 @@ func TestTemporaryFilesEndWithTheirRun(t *testing.T) {
 	}
 }
 
-// A TMPDIR of the container's own is the operator's.
-func TestOwnTemporaryDirectoryStays(t *testing.T) {
-	spec := supervise.Place{Home: "/h", RunDir: t.TempDir()}.Gateway("work", nil, false)
-	env, own, _ := Environment([]string{"TMPDIR=/big"}, spec)
-	if got := makeTemp(spec, env); !slices.Contains(got, "TMPDIR=/big") || slices.Contains(own, "TMPDIR") {
-		t.Errorf("%q, own %q", got, own)
-	}
-	if _, own, _ = Environment([]string{"TMPDIR="}, spec); !slices.Contains(own, "TMPDIR") {
-		t.Errorf("an empty one is none: own %q", own)
-	}
-	if got := makeTemp(spec, nil); len(got) != 0 {
-		t.Errorf("without a run directory: %q", got)
-	}
-}
+// tempPattern is where the temporary files of the slot's runs are.
+func (tr *tree) tempPattern() string { return filepath.Join(tr.dir.Hermes(), tr.spec.Name+".tmp-*") }

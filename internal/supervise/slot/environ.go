@@ -1,4 +1,4 @@
-package s6slots
+package slot
 
 import (
 	"fmt"
@@ -25,7 +25,7 @@ func Environment(environ []string, spec supervise.Spec) (env, own []string, with
 		EnvNotify + "=" + strconv.Itoa(NotifyFD),
 		"HERMES_HOME=" + spec.Home,
 		"HERMES_RUN_DIR=" + spec.RunDir,
-		EnvLastWords + "=" + lastWordsPath(spec),
+		EnvLastWords + "=" + LastWordsPath(spec),
 		spec.Mark,
 	}
 	for _, entry := range set {

@@ -1,15 +1,16 @@
-// Package s6slots runs services as s6 slots: it writes a slot's directory, is
-// what s6-supervise executes under the names run, finish and log/run, and
-// manages the slots of a live tree. It holds the only knowledge of what a slot
-// looks like on disk; the crash policy is supervise's, the protocol s6's.
+// Package slot is one s6 slot: what it looks like on disk, and what s6-supervise
+// executes in it under the names run, finish and log/run. It holds the only
+// knowledge of the files; the crash policy is supervise's, the protocol s6's, and
+// the slots of a live tree are managed by s6slots.
 //
 // A slot is data. Its run, finish and log/run are symbolic links to the hermes
 // binary; what to run stands in data/slot.json:
 //
-//	err := s6slots.Write(dir, spec, s6slots.WriteOptions{Binary: "/usr/local/bin/hermes", Down: true})
-package s6slots
+//	err := slot.Write(dir, spec, slot.WriteOptions{Binary: "/usr/local/bin/hermes", Down: true})
+package slot
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,14 +19,17 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/gofrs/flock"
+
 	"github.com/hermesgw/hermes/internal/atomicfile"
 	"github.com/hermesgw/hermes/internal/smallfile"
 	"github.com/hermesgw/hermes/internal/supervise"
 )
 
 const (
-	specFile   = "data/slot.json"
-	recordFile = "data/record.json"
+	// SpecFile is what to run, RecordFile what became of it, both below the slot.
+	SpecFile   = "data/slot.json"
+	RecordFile = "data/record.json"
 	askedFile  = "data/asked"
 
 	// finishTimeout bounds finish: it sweeps, records, decides. s6-supervise
@@ -33,6 +37,10 @@ const (
 	finishTimeout = 3 * time.Second
 	// NotifyFD is the descriptor on which a slot says it is ready.
 	NotifyFD = 3
+	// recordPatience bounds the wait for who is changing the record, which
+	// takes microseconds; then losing a change is better than losing a start.
+	recordPatience = 500 * time.Millisecond
+	recordPoll     = time.Millisecond
 	// maxDeathTally keeps s6's own tally small; ours is in the record.
 	maxDeathTally = 10
 )
@@ -53,7 +61,7 @@ func Write(dir string, spec supervise.Spec, o WriteOptions) error {
 		return fmt.Errorf("cannot write slot %q: %w", spec.Name, err)
 	}
 	files := map[string]string{
-		specFile:          string(content), // nobody reads the slot yet
+		SpecFile:          string(content), // nobody reads the slot yet
 		"timeout-finish":  millis(finishTimeout),
 		"max-death-tally": strconv.Itoa(maxDeathTally),
 	}
@@ -115,31 +123,31 @@ func encodeSpec(spec supervise.Spec) ([]byte, error) {
 	return append(b, '\n'), err
 }
 
-// writeSpec replaces the data of a slot that is in use.
-func writeSpec(dir string, spec supervise.Spec) error {
+// WriteSpec replaces the data of a slot that is in use.
+func WriteSpec(dir string, spec supervise.Spec) error {
 	b, err := encodeSpec(spec)
 	if err != nil {
 		return err
 	}
-	return atomicfile.WriteVolatile(filepath.Join(dir, specFile), b, 0o644)
+	return atomicfile.WriteVolatile(filepath.Join(dir, SpecFile), b, 0o644)
 }
 
 // ReadSpec returns what the slot in dir runs.
 func ReadSpec(dir string) (supervise.Spec, error) {
-	b, err := os.ReadFile(filepath.Join(dir, specFile))
+	b, err := os.ReadFile(filepath.Join(dir, SpecFile))
 	if err != nil {
 		return supervise.Spec{}, fmt.Errorf("cannot read slot: %w", err)
 	}
 	var spec supervise.Spec
 	if err := json.Unmarshal(b, &spec); err != nil {
-		return supervise.Spec{}, fmt.Errorf("cannot decode %q: %w", filepath.Join(dir, specFile), err)
+		return supervise.Spec{}, fmt.Errorf("cannot decode %q: %w", filepath.Join(dir, SpecFile), err)
 	}
 	return spec, nil
 }
 
-// record is what is known of a slot's past and present beyond what s6 keeps.
+// Record is what is known of a slot's past and present beyond what s6 keeps.
 // The slot's own run and finish write it; `gateway start` clears the pause.
-type record struct {
+type Record struct {
 	State             supervise.State `json:"state"` // backoff, parked, or "" when s6 says it all
 	Until             *time.Time      `json:"until"`
 	Reason            string          `json:"reason"`
@@ -159,45 +167,59 @@ type record struct {
 // maxRecord is far above the few lines of a log that a record holds.
 const maxRecord = 64 << 10
 
-// readRecord returns the zero record where none can be read: losing it costs
+// ReadRecord returns the zero record where none can be read: losing it costs
 // a counter, never a start.
-func readRecord(dir string) record {
-	var r record
-	b, err := smallfile.Read(filepath.Join(dir, recordFile), maxRecord)
+func ReadRecord(dir string) Record {
+	var r Record
+	b, err := smallfile.Read(filepath.Join(dir, RecordFile), maxRecord)
 	if err == nil && json.Unmarshal(b, &r) != nil {
-		r = record{}
+		r = Record{}
 	}
 	return r
 }
 
-func (r record) write(dir string) error {
+func (r Record) Write(dir string) error {
 	b, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	return atomicfile.WriteVolatile(filepath.Join(dir, recordFile), b, 0o644)
+	return atomicfile.WriteVolatile(filepath.Join(dir, RecordFile), b, 0o644)
 }
 
-// cleared ends a pause or a parking and forgives the deaths that led to it.
-func (r record) cleared() record {
+// Cleared ends a pause or a parking and forgives the deaths that led to it.
+func (r Record) Cleared() Record {
 	r.State, r.Until, r.Reason, r.Meter = "", nil, "", supervise.Meter{}
 	return r
 }
 
-// asked is the mark of an outstanding stop or restart command: the exit that
+// ChangeRecord reads, changes and writes the record of the slot in dir, one
+// change at a time: run, finish and commands would undo each other's.
+func ChangeRecord(dir string, change func(*Record)) error {
+	lock := flock.New(dir, flock.SetFlag(os.O_RDONLY))
+	limited, cancel := context.WithTimeout(context.Background(), recordPatience)
+	defer cancel()
+	if locked, _ := lock.TryLockContext(limited, recordPoll); locked {
+		defer lock.Close()
+	}
+	r := ReadRecord(dir)
+	change(&r)
+	return r.Write(dir)
+}
+
+// Asked is the mark of an outstanding stop or restart command: the exit that
 // follows was asked for, whatever its code.
-type asked struct {
+type Asked struct {
 	Kind string    `json:"kind"` // stop, restart
 	By   string    `json:"by"`
 	At   time.Time `json:"at"`
 }
 
 const (
-	askedStop    = "stop"
-	askedRestart = "restart"
+	AskedStop    = "stop"
+	AskedRestart = "restart"
 )
 
-func (a asked) write(dir string) error {
+func (a Asked) Write(dir string) error {
 	b, err := json.Marshal(a)
 	if err != nil {
 		return err
@@ -205,15 +227,15 @@ func (a asked) write(dir string) error {
 	return atomicfile.WriteVolatile(filepath.Join(dir, askedFile), b, 0o644)
 }
 
-// takeAsked returns the outstanding command and removes its mark.
-func takeAsked(dir string) (asked, bool) {
+// TakeAsked returns the outstanding command and removes its mark.
+func TakeAsked(dir string) (Asked, bool) {
 	path := filepath.Join(dir, askedFile)
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return asked{}, false
+		return Asked{}, false
 	}
 	_ = os.Remove(path) // a mark that stays would excuse one death too many, no more
-	var a asked
+	var a Asked
 	return a, json.Unmarshal(b, &a) == nil
 }
 

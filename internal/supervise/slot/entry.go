@@ -1,4 +1,4 @@
-package s6slots
+package slot
 
 import (
 	"context"
@@ -16,7 +16,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hermesgw/hermes/internal/control"
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/proc"
 	"github.com/hermesgw/hermes/internal/rundir"
@@ -113,12 +112,12 @@ func (e Entry) servePause(ctx context.Context) error {
 	tick := time.NewTicker(pausePoll)
 	defer tick.Stop()
 	for {
-		r := readRecord(e.Dir)
+		r := ReadRecord(e.Dir)
 		if r.Until == nil {
 			return nil
 		}
 		if !time.Now().Before(*r.Until) {
-			return changeRecord(e.Dir, func(r *record) {
+			return ChangeRecord(e.Dir, func(r *Record) {
 				r.State, r.Until, r.Reason = "", nil, "" // the meter stays: this start is the trial
 			})
 		}
@@ -138,7 +137,7 @@ func (e Entry) recordRun(spec supervise.Spec) error {
 		return err
 	}
 	by := "policy"
-	err = changeRecord(e.Dir, func(r *record) {
+	err = ChangeRecord(e.Dir, func(r *Record) {
 		if r.Started.IsZero() {
 			by = "boot"
 			if r.Meter.Deaths == 0 { // what the last container knew
@@ -148,7 +147,7 @@ func (e Entry) recordRun(spec supervise.Spec) error {
 		if r.By != "" {
 			by = r.By
 		}
-		r.By, r.Config = "", fingerprint(spec)
+		r.By, r.Config = "", Fingerprint(spec)
 		r.Started, r.PID, r.Ticks, r.OOMKills = time.Now(), 0, 0, nil
 		if self.Session == self.PID { // else the session holds others too
 			r.PID, r.Ticks = self.PID, self.Start
@@ -157,15 +156,15 @@ func (e Entry) recordRun(spec supervise.Spec) error {
 			r.OOMKills = &kills
 		}
 	})
-	auditLine(spec, "run", "began", "by", by, "pid", strconv.Itoa(self.PID))
+	AuditLine(spec, "run", "began", "by", by, "pid", strconv.Itoa(self.PID))
 	return err
 }
 
 // endLeftovers ends what an earlier run of the same slot left in this
 // container: s6-supervise killed with -9 leaves its child, and a second copy
-// would come up beside it.
+// would come up beside it. TERM has a healthy gateway finish what it has.
 func (e Entry) endLeftovers(ctx context.Context, spec supervise.Spec) error {
-	r := readRecord(e.Dir)
+	r := ReadRecord(e.Dir)
 	if r.Started.IsZero() { // the first run of this slot: spare a hundred slots a hundred looks at everybody
 		return nil
 	}
@@ -175,11 +174,6 @@ func (e Entry) endLeftovers(ctx context.Context, spec supervise.Spec) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, leftoverLimit)
 	defer cancel()
-	if spec.Kind == supervise.KindGateway {
-		// Best effort: it lets a healthy leftover finish what it has.
-		_ = control.Dial(control.SocketPath(spec.RunDir, spec.Profile)).Drain(ctx,
-			control.DrainRequest{By: spec.Name, Reason: "its supervisor died"})
-	}
 	_, err := proc.End(ctx, find, leftoverGrace)
 	return err
 }
@@ -198,7 +192,7 @@ func tagOf(mark string) proc.Tag {
 
 // belongings finds the processes of the slot: those that carry its tag or its
 // mark, and those of the last run's session.
-func (r record) belongings(mark string) func() []proc.Process {
+func (r Record) belongings(mark string) func() []proc.Process {
 	tag := tagOf(mark)
 	return func() []proc.Process {
 		session := r.session()
@@ -211,7 +205,7 @@ func (r record) belongings(mark string) func() []proc.Process {
 // session is the last run's, 0 when its number may mean another by now: a pid
 // is not used again while it names a session, so it is still the same if its
 // leader is gone or is the very process that was recorded.
-func (r record) session() int {
+func (r Record) session() int {
 	if leader, err := proc.Read(r.PID); err == nil && leader.Start != r.Ticks {
 		return 0
 	}

@@ -1,14 +1,17 @@
-package s6slots
+package slot
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hermesgw/hermes/internal/audit"
 	"github.com/hermesgw/hermes/internal/meter"
 	"github.com/hermesgw/hermes/internal/proc"
 	"github.com/hermesgw/hermes/internal/profile"
@@ -42,9 +45,9 @@ func onVolume(spec supervise.Spec, f func() error) error {
 	return proc.WithFilesOf(spec.UID, spec.GID, f)
 }
 
-// keepMeter puts the meter on the volume, best effort: without it the record
+// KeepMeter puts the meter on the volume, best effort: without it the record
 // in the run directory counts on.
-func keepMeter(spec supervise.Spec, m supervise.Meter) {
+func KeepMeter(spec supervise.Spec, m supervise.Meter) {
 	if home := homeOf(spec); home != "" {
 		_ = onVolume(spec, func() error { return meter.Write(home, m) })
 	}
@@ -111,4 +114,33 @@ func tail(path string) ([]byte, error) {
 		_, b, _ = bytes.Cut(b, []byte("\n"))
 	}
 	return b, err
+}
+
+// AuditLine adds a line about the slot to the audit log of its volume.
+func AuditLine(spec supervise.Spec, pairs ...string) {
+	if spec.Home == "" {
+		return
+	}
+	_ = onVolume(spec, func() error {
+		audit.Append(spec.Home, time.Now(), append([]string{"slot", spec.Name}, pairs...)...)
+		return nil
+	})
+}
+
+// Fingerprint tells one state of a profile's configuration files from another,
+// without reading them: size, time of change and inode of each.
+func Fingerprint(spec supervise.Spec) string {
+	home := homeOf(spec)
+	if home == "" {
+		return ""
+	}
+	var b strings.Builder
+	for _, name := range []string{"config.yaml", ".env"} {
+		var st unix.Stat_t
+		if unix.Stat(filepath.Join(home, name), &st) == nil {
+			fmt.Fprintf(&b, "%d.%d.%d.%d", st.Ino, st.Size, st.Mtim.Sec, st.Mtim.Nsec)
+		}
+		b.WriteByte(';')
+	}
+	return b.String()
 }

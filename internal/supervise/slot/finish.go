@@ -1,4 +1,4 @@
-package s6slots
+package slot
 
 import (
 	"context"
@@ -69,7 +69,7 @@ func (e Entry) Finish(ctx context.Context) error {
 func (e Entry) sweep(ctx context.Context, spec supervise.Spec) {
 	ctx, cancel := context.WithTimeout(ctx, sweepLimit)
 	defer cancel()
-	if _, err := proc.End(ctx, readRecord(e.Dir).belongings(spec.Mark), sweepGrace); err != nil {
+	if _, err := proc.End(ctx, ReadRecord(e.Dir).belongings(spec.Mark), sweepGrace); err != nil {
 		fmt.Fprintf(os.Stderr, "hermes: %s: %v\n", spec.Name, err)
 	}
 }
@@ -95,7 +95,7 @@ func (e Entry) death(status s6.Status, now time.Time) (d supervise.Death, by str
 	}
 	// While finish runs the ready flag is gone already; the stamp is this
 	// run's if it is younger than the run.
-	r := readRecord(e.Dir)
+	r := ReadRecord(e.Dir)
 	if !r.Started.IsZero() && status.ReadySince.After(r.Started) {
 		d.ReadyFor = now.Sub(status.ReadySince)
 	}
@@ -105,14 +105,14 @@ func (e Entry) death(status s6.Status, now time.Time) (d supervise.Death, by str
 	if kills, ok := proc.OOMKills(e.cgroups()); ok && r.OOMKills != nil {
 		d.NoMemory = kills > *r.OOMKills
 	}
-	a, wasAsked := takeAsked(e.Dir)
+	a, wasAsked := TakeAsked(e.Dir)
 	d.Asked = wasAsked || !status.WantUp
 	return d, a.By, nil
 }
 
-// lastWordsPath lies where the service may write also when its supervisor is
+// LastWordsPath lies where the service may write also when its supervisor is
 // root and it is not.
-func lastWordsPath(spec supervise.Spec) string {
+func LastWordsPath(spec supervise.Spec) string {
 	return filepath.Join(rundir.Dir(spec.RunDir).Hermes(), spec.Name+".lastwords")
 }
 
@@ -120,7 +120,7 @@ func lastWordsPath(spec supervise.Spec) string {
 // The service could have put anything there: links are not followed, and only
 // the beginning of its own regular file is believed.
 func takeLastWords(spec supervise.Spec) string {
-	path := lastWordsPath(spec)
+	path := LastWordsPath(spec)
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return ""
@@ -155,13 +155,13 @@ func (e Entry) settle(spec supervise.Spec, d supervise.Death, wantUp bool, by st
 	var decision supervise.Decision
 	var outcome error
 	next, pid := "down", 0
-	err := changeRecord(e.Dir, func(r *record) {
+	err := ChangeRecord(e.Dir, func(r *Record) {
 		pid = r.PID
 		if !wantUp {
 			if r.Until == nil { // else only the pause was stopped; the death before it stays the last
 				r.LastExit = exitOf(d)
 			}
-			*r = r.cleared()
+			*r = r.Cleared()
 			return
 		}
 		r.LastExit, r.By = exitOf(d), by
@@ -173,14 +173,14 @@ func (e Entry) settle(spec supervise.Spec, d supervise.Death, wantUp bool, by st
 	if wantUp {
 		e.say(spec, decision)
 		if !d.Asked {
-			keepMeter(spec, decision.Meter)
+			KeepMeter(spec, decision.Meter)
 		}
 	}
 	return errors.Join(err, outcome)
 }
 
 // apply puts a decision into the record; its error is what finish exits with.
-func (r *record) apply(spec supervise.Spec, d supervise.Death, decision supervise.Decision) error {
+func (r *Record) apply(spec supervise.Spec, d supervise.Death, decision supervise.Decision) error {
 	r.Meter, r.State, r.Until, r.Reason, r.At = decision.Meter, "", nil, decision.Reason, d.At
 	switch decision.Action {
 	case supervise.Park:
@@ -206,7 +206,7 @@ func noteEnd(spec supervise.Spec, d supervise.Death, pid int, by, next string) {
 	} else {
 		pairs = append(pairs, "exit", strconv.Itoa(d.Code))
 	}
-	auditLine(spec, append(pairs, "ready", d.ReadyFor.Round(time.Millisecond).String(), "next", next, "why", d.Describe())...)
+	AuditLine(spec, append(pairs, "ready", d.ReadyFor.Round(time.Millisecond).String(), "next", next, "why", d.Describe())...)
 }
 
 // quoted appends log lines to a reason, on its one line.
@@ -217,7 +217,7 @@ func quoted(lines []string) string {
 	return "; it last logged: " + strings.Join(lines, " | ")
 }
 
-func (r *record) count(d supervise.Death) {
+func (r *Record) count(d supervise.Death) {
 	if d.Asked {
 		r.RequestedRestarts++
 		return
