@@ -3,6 +3,8 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -55,21 +57,121 @@ func TestGatewayThatNeverGetsReadyIsReplaced(t *testing.T) {
 	c.wantService("gateway-default", "ready", "up")
 }
 
-// `docker pause` for longer than deafness takes: nobody is ended.
+// pauseLength is longer than deafness takes; HERMES_TEST_PAUSE makes it another.
+func pauseLength(t *testing.T) time.Duration {
+	t.Helper()
+	given := os.Getenv("HERMES_TEST_PAUSE")
+	if given == "" {
+		return 25 * time.Second
+	}
+	d, err := time.ParseDuration(given)
+	if err != nil {
+		t.Fatalf("HERMES_TEST_PAUSE: %v", err)
+	}
+	return d
+}
+
+// `docker pause` for longer than deafness takes: nobody is ended, and it answers
+// at once afterwards.
 func TestPausedContainerIsNobodysFault(t *testing.T) {
 	parallel(t)
 	c := gateway(t, spec{})
 	c.waitState("guard", "ready")
 	before := c.only("hermes", "gateway", "run")
+	length := pauseLength(t)
 	mustDocker(t, "pause", c.name)
-	time.Sleep(20 * time.Second) // the length of the pause, not a wait for anything
+	time.Sleep(length) // the length of the pause, not a wait for anything
 	mustDocker(t, "unpause", c.name)
-	c.logged("the guard did not run for a while")
+	began := time.Now()
 	c.chats()
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("after the pause it answers within %s", took)
+	}
+	c.logged("the guard did not run for a while")
 	row := c.waitState("gateway-default", "ready")
 	if after := c.only("hermes", "gateway", "run"); after.pid != before.pid || row.Restarts != 0 {
 		t.Errorf("before %s, after %s, %s", before, after, row)
 	}
+}
+
+// slotWithin is how soon what appears on the volume has its slot.
+const slotWithin = 2 * time.Second
+
+// slotOf fails unless a profile made just now, at made, has a slot in time.
+func (c *container) slotOf(profile string, made time.Time) {
+	c.t.Helper()
+	untilWithin(c.t, time.Until(made.Add(slotWithin)), "gateway-"+profile+" is there", func() error {
+		if r := c.exec("test", "-e", "/run/service/gateway-"+profile+"/supervise/status"); r.code != 0 {
+			return errors.New("it is not")
+		}
+		return nil
+	})
+	c.t.Logf("gateway-%s was there after %s", profile, time.Since(made).Round(time.Millisecond))
+}
+
+// A profile that another container creates on the volume, or somebody on the
+// host, has its slot within two seconds.
+func TestSlotAppearsWithinTwoSeconds(t *testing.T) {
+	parallel(t)
+	dir := t.TempDir() // on the host's side of a bind mount
+	prepare(t, dir, "chown 10000:0 . && chmod 777 .")
+	t.Cleanup(func() { prepare(t, dir, "rm -rf /mnt/* /mnt/.[!.]*") })
+	data := dir + ":/opt/data"
+	c := gateway(t, spec{flags: []string{"-v", data}})
+	c.waitState("guard", "ready")
+	for i, user := range []string{"0:0", "10000:10000"} {
+		name := fmt.Sprintf("other%d", i)
+		r := docker(t, "run", "--rm", "--label", label(), "--user", user, "-v", data, image(), "profile", "create", name)
+		if r.code != 0 {
+			t.Fatalf("profile create in another container exits %d: %s", r.code, r.both())
+		}
+		// The container's own end is not part of it: it had made the profile before.
+		c.slotOf(name, time.Now())
+		c.wantService("gateway-"+name, "down", "down")
+	}
+	if err := os.Chmod(filepath.Join(dir, "profiles"), 0o777); err != nil { // as its owner may let others
+		prepare(t, dir, "chmod 777 profiles")
+	}
+	made := time.Now()
+	writeFile(t, filepath.Join(dir, "profiles", "host", ".env"), "API_SERVER_PORT=8700\n", 0o644)
+	c.slotOf("host", made)
+	c.wantService("gateway-host", "down", "down")
+	c.wantService("gateway-default", "ready", "up")
+}
+
+// A profile that gets its slot from the guard is renamed, or deleted, at that
+// very moment: one slot is left, or none, and no log of the old name.
+func TestRenameBesideTheGuard(t *testing.T) {
+	parallel(t)
+	c := gateway(t, spec{})
+	c.waitState("guard", "ready")
+	// The guard looks once a second: ten moments between two looks.
+	const rounds = 10
+	for i := range rounds {
+		r := c.exec("sh", "-c", fmt.Sprintf(`set -e
+			umask 022; d=/opt/data/profiles; mkdir -p $d; chown 10000 $d
+			for n in ren del; do mkdir $d/.new && echo API_SERVER_PORT=87%02d >$d/.new/.env && chown -R 10000 $d/.new && mv $d/.new $d/${n}%d; done
+			sleep 0.%d
+			hermes profile rename ren%d now%d
+			hermes profile delete del%d --yes`, i, i, i, i, i, i))
+		if r.code != 0 {
+			t.Errorf("round %d exits %d: %s", i, r.code, r.both())
+		}
+	}
+	until(t, "each profile has one slot, and nothing else has", func() error {
+		slots := c.mustExec("sh", "-c", "cd /run/service && ls -d gateway-*")
+		if n := len(strings.Fields(slots)); n != rounds+1 || strings.Contains(slots, "ren") || strings.Contains(slots, "del") {
+			return fmt.Errorf("there are:\n%s", slots)
+		}
+		return nil
+	})
+	if logs := c.mustExec("ls", "/opt/data/logs/gateways"); strings.Contains(logs, "ren") || strings.Contains(logs, "del") {
+		t.Errorf("logs of old names are left:\n%s", logs)
+	}
+	if text := c.logs(); strings.Contains(text, "cannot make the slot follow") {
+		t.Errorf("the guard could not follow:\n%s", text)
+	}
+	c.wantService("gateway-default", "ready", "up")
 }
 
 // The slots follow the volume, whoever writes there.

@@ -234,6 +234,12 @@ func (c *container) stop() (int, time.Duration) {
 // until polls check until it returns nil, and fails with its last error.
 func until(t testing.TB, what string, check func() error) {
 	t.Helper()
+	untilWithin(t, patience, what, check)
+}
+
+// untilWithin is until with another patience.
+func untilWithin(t testing.TB, patience time.Duration, what string, check func() error) {
+	t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
 		err := check()

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -117,11 +118,7 @@ func (f fleet) Apply(ctx context.Context, p profile.Profile, a guard.Action) err
 	name := supervise.GatewayName(p.Name)
 	switch a {
 	case guard.Register:
-		spec, err := f.s.GatewaySpec(p, nil, f.s.owns(f.m, p))
-		if err != nil || f.m.Registered(name) {
-			return err
-		}
-		return f.m.Ensure(ctx, spec)
+		return f.s.changing(ctx, func() error { return f.register(ctx, p) })
 	case guard.Start:
 		if err := f.s.RefuseBesideForeground(ctx, p); err != nil {
 			return err
@@ -133,6 +130,19 @@ func (f fleet) Apply(ctx context.Context, p profile.Profile, a guard.Action) err
 		return f.m.Unregister(ctx, name)
 	}
 	return fmt.Errorf("cannot %q a slot", a)
+}
+
+// register gives p its slot. The caller is changing: a command that renames or
+// deletes p meanwhile would leave a slot, and logs, of a name that is no more.
+func (f fleet) register(ctx context.Context, p profile.Profile) error {
+	if _, err := os.Lstat(p.Home); errors.Is(err, os.ErrNotExist) {
+		return nil // gone since it was seen
+	}
+	spec, err := f.s.GatewaySpec(p, nil, f.s.owns(f.m, p))
+	if err != nil || f.m.Registered(spec.Name) {
+		return err
+	}
+	return f.m.Ensure(ctx, spec)
 }
 
 // KeepStacks has a crash of this process, and a QUIT, write the stacks of every

@@ -144,10 +144,10 @@ func (n *Notifier) next() (Event, bool) {
 
 func (n *Notifier) done(o outcome) {
 	if o.err != nil {
-		n.Log.Warn("cannot tell the operator", "slot", o.event.Service, "to", o.event.To, "error", o.err)
+		n.Log.Warn("cannot tell the operator", "slot", o.event.Service, "to", string(o.event.To), "error", o.err)
 		return
 	}
-	n.Log.Info("the operator was told", "slot", o.event.Service, "to", o.event.To)
+	n.Log.Info("the operator was told", "slot", o.event.Service, "to", string(o.event.To))
 	if n.teller == nil {
 		return
 	}
