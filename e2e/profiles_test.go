@@ -242,3 +242,30 @@ func wants(intents string) string {
 	}
 	return strings.Join(list, " ")
 }
+
+// Each gateway of a fleet waits for its turn to start, and gives it back when it
+// is ready.
+func TestStartsOfAFleetAreStaggered(t *testing.T) {
+	parallel(t)
+	const profiles = 8
+	data := volume(t)
+	prepare(t, data, fmt.Sprintf(`for i in $(seq %d); do mkdir -p profiles/p$i && echo API_SERVER_PORT=$((8700+i)) >profiles/p$i/.env &&
+echo '{"want":"up","by":"host","at":"2026-01-02T03:04:05Z"}' >profiles/p$i/intent.json || exit 1; done; chown -R 10000 profiles`, profiles))
+	c := gateway(t, spec{flags: []string{"-v", data + ":/opt/data"}})
+	for i := range profiles {
+		c.waitState(fmt.Sprintf("gateway-p%d", i+1), "ready")
+	}
+	all := c.gateways()
+	if len(all) != profiles+1 {
+		t.Fatalf("%d gateways run, want %d:\n%s", len(all), profiles+1, c.table())
+	}
+	for _, p := range all {
+		r := docker(t, "exec", "-u", "10000:10000", c.name, "sh", "-c", fmt.Sprintf(`tr '\0' '\n' </proc/%[1]d/environ; ls -l /proc/%[1]d/fd`, p.pid))
+		if r.code != 0 || !strings.Contains(r.stdout, "HERMES_STARTING_FD=") {
+			t.Errorf("%s started out of turn: %s", p, r.both())
+		}
+		if strings.Contains(r.stdout, "starting.") {
+			t.Errorf("%s is ready and has kept its turn: %s", p, r.stdout)
+		}
+	}
+}

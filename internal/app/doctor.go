@@ -46,7 +46,7 @@ func (s *Supervision) Doctor(ctx context.Context, profiles []profile.Profile) ([
 	o := doctor.Options{
 		Home: s.Home, Profiles: profiles, Everyone: everyone, Found: s.Found,
 		Environ: s.environ(), Owns: s.OwnsEnvironment,
-		Internal: []string{supervise.MarkVar, slot.EnvNotify, slot.EnvLastWords, runmode.EnvSentinel, DeadlockVar},
+		Internal: []string{supervise.MarkVar, slot.EnvNotify, slot.EnvStarting, slot.EnvLastWords, runmode.EnvSentinel, DeadlockVar},
 		Gateways: s.gateways(ctx, everyone),
 	}
 	o.Report, o.ReportError = s.Report(ctx, true)

@@ -170,26 +170,51 @@ func (o *options) settings(from config.Options, inSlot bool) (*config.Config, *s
 	return cfg, log, nil
 }
 
+// turnKept is how long a gateway that does not get ready, or stands by, keeps
+// others from starting.
+const turnKept = 5 * time.Second
+
 // takeNotify returns what says "ready" to s6 on the descriptor that the slot's
-// entry named, and does nothing outside a slot. The entry's variables are
-// removed: what this process starts never sees them.
+// entry named, and lets the next gateway start; outside a slot it does nothing.
+// The entry's variables are removed: what this process starts never sees them.
 func takeNotify() (func(), error) {
-	text := os.Getenv(slot.EnvNotify)
-	os.Unsetenv(slot.EnvNotify)
+	notify, err := takeDescriptor(slot.EnvNotify)
+	if err != nil {
+		return nil, err
+	}
+	turn, err := takeDescriptor(slot.EnvStarting)
+	if err != nil {
+		return nil, err
+	}
 	os.Unsetenv(runmode.EnvSentinel)
+	if turn != nil {
+		time.AfterFunc(turnKept, func() { _ = turn.Close() }) // which may be done already
+	}
+	return func() {
+		if notify != nil {
+			_, _ = notify.Write([]byte("\n")) // a supervisor that is gone cannot be told
+			_ = notify.Close()
+		}
+		if turn != nil {
+			_ = turn.Close()
+		}
+	}, nil
+}
+
+// takeDescriptor is the open file whose number the variable name has, which is
+// removed; nil where it is not set.
+func takeDescriptor(name string) (*os.File, error) {
+	text := os.Getenv(name)
+	os.Unsetenv(name)
 	if text == "" {
-		return func() {}, nil
+		return nil, nil
 	}
 	fd, err := strconv.Atoi(text)
 	if err != nil || fd < 3 {
-		return nil, usage("%s is %q: it must be the number of a descriptor from 3 up", slot.EnvNotify, text)
+		return nil, usage("%s is %q: it must be the number of a descriptor from 3 up", name, text)
 	}
 	syscall.CloseOnExec(fd)
-	f := os.NewFile(uintptr(fd), "notify")
-	return func() {
-		_, _ = f.Write([]byte("\n")) // a supervisor that is gone cannot be told
-		_ = f.Close()
-	}, nil
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // slotOptions are the flags of start, stop and restart.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -94,6 +95,16 @@ func (e Entry) Run(ctx context.Context) error {
 	setTag(spec)
 	argv := append([]string{"hermes"}, spec.Args...)
 	env, _, _ := Environment(e.Environ, spec)
+	if spec.Kind == supervise.KindGateway {
+		if turn := takeTurn(ctx, spec); turn != nil {
+			entry, err := inherit(EnvStarting, turn)
+			if err != nil {
+				return err
+			}
+			env = setEnv(env, entry)
+			defer runtime.KeepAlive(turn)
+		}
+	}
 	return e.Exec(e.Binary, argv, makeTemp(spec, env))
 }
 
