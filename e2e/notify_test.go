@@ -107,7 +107,7 @@ func TestOperatorIsToldOfParkedAndReturned(t *testing.T) {
 	}})
 	c.waitState("guard", "ready")
 	c.mustExec("hermes", "profile", "create", "work", "--start")
-	c.mustExec("sh", "-c", "echo HERMES_MODEL_API_KEY=sesame-model >>/opt/data/profiles/work/.env; echo HERMES_RETENTION_DAYS=sesame-days >>/opt/data/profiles/work/.env")
+	c.mustExec("sh", "-c", "echo HERMES_MODEL_API_KEY=sesame-model >>/opt/data/profiles/work/.env; echo HERMES_RETENTION_DAYS=weeks >>/opt/data/profiles/work/.env")
 	if r := c.exec("hermes", "-p", "work", "gateway", "restart"); r.code != 1 {
 		t.Fatalf("a wrong setting: restart exits %d: %s", r.code, r.both())
 	}
