@@ -166,12 +166,22 @@ func (c *container) killGateway(ctx context.Context) (time.Time, error) {
 
 // dead says whether pid is gone or a zombie.
 func dead(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	fields, err := stat(pid)
+	return err != nil || fields[0] == "Z" || fields[0] == "X"
+}
+
+// stat is what the kernel says of a process, from its state on (proc(5), the
+// third field of stat; the name before it may have spaces and brackets).
+func stat(pid int) ([]string, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return true
+		return nil, err
 	}
-	_, after, _ := strings.Cut(string(stat), ") ")
-	return strings.HasPrefix(after, "Z") || strings.HasPrefix(after, "X")
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	if len(fields) < 13 {
+		return nil, fmt.Errorf("cannot read what the kernel says of process %d: %q", pid, text)
+	}
+	return fields, nil
 }
 
 // until polls check until it is true, fails, or patience ends.

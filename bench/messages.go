@@ -46,18 +46,23 @@ func talkTo(c *container) talker {
 	}
 }
 
-// say sends one message and returns how long the answer took.
-func (t talker) say(ctx context.Context, path, body, session string, want int) (time.Duration, error) {
+// post sends one request in the conversation called session, which may be "".
+func (t talker) post(ctx context.Context, path, body, session string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.url+path, strings.NewReader(body))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer bench")
 	if session != "" {
 		req.Header.Set("X-Hermes-Session-Id", session)
 	}
+	return t.client.Do(req)
+}
+
+// say sends one message and returns how long the answer took.
+func (t talker) say(ctx context.Context, path, body, session string, want int) (time.Duration, error) {
 	began := time.Now()
-	resp, err := t.client.Do(req)
+	resp, err := t.post(ctx, path, body, session)
 	if err != nil {
 		return 0, err
 	}
@@ -206,20 +211,16 @@ func inFlightJob() job {
 			if g.err != nil {
 				return g.err
 			}
-			pid, err := box.gatewayPID(ctx)
-			if err != nil {
-				return err
-			}
-			m, err := memoryOf(pid)
+			weight, err := box.weighGateway(ctx)
 			if err != nil {
 				return err
 			}
 			p99 := percentile(g.took, 0.99)
 			r.add("acknowledged, p50", milliseconds, percentile(g.took, 0.5))
 			r.add("acknowledged, p99", milliseconds, p99)
-			r.add("gateway, USS", megabytes, (m.clean+m.dirty)/megabyte)
+			r.add("gateway, USS", megabytes, weight)
 			r.claim(Claim{What: "500 turns in flight: a new message acknowledged, p99", Unit: milliseconds, Floor: 50, Measured: p99})
-			r.claim(Claim{What: "the same: private memory of the gateway", Unit: megabytes, Floor: 80, Measured: (m.clean + m.dirty) / megabyte})
+			r.claim(Claim{What: "the same: private memory of the gateway", Unit: megabytes, Floor: 80, Measured: weight})
 			return box.remove(ctx)
 		},
 	}
@@ -263,11 +264,10 @@ func idleJob() job {
 // processorTime is what a process has used so far (proc(5), fields 14 and 15 of
 // stat, in hundredths of a second).
 func processorTime(pid int) (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	fields, err := stat(pid)
 	if err != nil {
 		return 0, err
 	}
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	var ticks int
 	for _, f := range fields[11:13] {
 		n, err := strconv.Atoi(f)

@@ -66,7 +66,10 @@ func (l *lab) weighTurns(ctx context.Context, box *container, r *Result) error {
 				return err
 			}
 		}
-		weight, err := l.weighGateway(ctx, box)
+		if err := pause(ctx, l.settle); err != nil {
+			return err
+		}
+		weight, err := box.weighGateway(ctx)
 		if err != nil {
 			return err
 		}
@@ -99,12 +102,9 @@ func (t talker) fill(ctx context.Context, first, last int) error {
 	return ctx.Err()
 }
 
-// weighGateway is the private memory of the idle gateway in MB.
-func (l *lab) weighGateway(ctx context.Context, box *container) (float64, error) {
-	if err := pause(ctx, l.settle); err != nil {
-		return 0, err
-	}
-	pid, err := box.gatewayPID(ctx)
+// weighGateway is the private memory of the gateway in MB.
+func (c *container) weighGateway(ctx context.Context) (float64, error) {
+	pid, err := c.gatewayPID(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -131,20 +131,21 @@ func (c *container) respawn(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	supervisor, err := parent(old)
+	fields, err := stat(old)
 	if err != nil {
 		return 0, err
 	}
+	supervisor := fields[1] // its parent
 	asked := make(chan error, 1)
 	go func() {
 		_, err := c.docker.out(ctx, "exec", c.id, "hermes", "gateway", "restart")
 		asked <- err
 	}()
-	seen := map[int]time.Time{old: {}}
+	seen := map[int]time.Time{} // the first sight of each child
 	var spawned time.Time
 	err = until(ctx, "the gateway is spawned again", func() (bool, error) {
 		// A child of the supervisor is its finish script, or what becomes the gateway.
-		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", supervisor, supervisor))
+		children, err := os.ReadFile(fmt.Sprintf("/proc/%s/task/%[1]s/children", supervisor))
 		if err != nil {
 			return false, err
 		}
@@ -153,11 +154,14 @@ func (c *container) respawn(ctx context.Context) (time.Duration, error) {
 			if err != nil {
 				return false, err
 			}
-			if seen[pid].IsZero() && pid != old {
+			if pid == old {
+				continue
+			}
+			if seen[pid].IsZero() {
 				seen[pid] = time.Now()
 			}
 			args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // gone again: not it
-			if p := (process{pid, strings.ReplaceAll(string(args), "\x00", " ")}); pid != old && p.isGateway() {
+			if p := (process{pid, strings.ReplaceAll(string(args), "\x00", " ")}); p.isGateway() {
 				spawned = seen[pid]
 			}
 		}
@@ -171,18 +175,4 @@ func (c *container) respawn(ctx context.Context) (time.Duration, error) {
 	}
 	took := time.Since(spawned)
 	return took, <-asked
-}
-
-// parent is the process that started pid (proc(5), field 4 of stat).
-func parent(pid int) (int, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	_, after, _ := strings.Cut(string(stat), ") ")
-	fields := strings.Fields(after)
-	if len(fields) < 2 {
-		return 0, fmt.Errorf("cannot read the parent of %d", pid)
-	}
-	return strconv.Atoi(fields[1])
 }

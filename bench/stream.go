@@ -96,16 +96,8 @@ func serveModel() (*modelServer, error) {
 // firstToken asks for a streamed answer and returns how long its first text
 // took. It reads the answer to its end, so that the next one starts in peace.
 func (t talker) firstToken(ctx context.Context, session string) (time.Duration, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.url+"/v1/chat/completions",
-		strings.NewReader(`{"model":"scripted","stream":true,"messages":[{"role":"user","content":"hello"}]}`))
-	if err != nil {
-		return 0, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Authorization", "Bearer bench")
-	req.Header.Set("X-Hermes-Session-Id", session)
 	began := time.Now()
-	resp, err := t.client.Do(req)
+	resp, err := t.post(ctx, "/v1/chat/completions", `{"model":"scripted","stream":true,"messages":[{"role":"user","content":"hello"}]}`, session)
 	if err != nil {
 		return 0, err
 	}

@@ -77,7 +77,8 @@ func takeTurn(ctx context.Context, spec supervise.Spec) *os.File {
 	}
 }
 
-// openLock opens a file that only its lock matters of.
+// openLock opens a file that only its lock matters of. The flock module keeps its
+// descriptor to itself, and this one is inherited.
 func openLock(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 }

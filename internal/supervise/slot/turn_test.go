@@ -21,34 +21,39 @@ func turnsIn(t *testing.T) supervise.Spec {
 	return supervise.Spec{RunDir: dir}
 }
 
-// However many start at once, no more than Turns are between spawn and ready, and
-// all have their turn.
+// However many start at once, Turns of them are between spawn and ready and no
+// more, and all have their turn.
 func TestStartsAreStaggered(t *testing.T) {
 	spec := turnsIn(t)
+	starts := 10 * Turns()
 	var at, most, had atomic.Int64
+	full := make(chan struct{}) // closed when all turns are taken
 	var all sync.WaitGroup
-	for range 10 * Turns() {
+	for range starts {
 		all.Go(func() {
 			turn := takeTurn(t.Context(), spec)
 			if turn == nil {
 				t.Error("a start waited in vain")
 				return
 			}
-			for n := at.Add(1); ; {
-				seen := most.Load()
-				if n <= seen || most.CompareAndSwap(seen, n) {
-					break
-				}
+			n := at.Add(1)
+			if had.Add(1) == int64(Turns()) {
+				close(full)
 			}
-			time.Sleep(time.Millisecond) // the start
+			for seen := most.Load(); n > seen && !most.CompareAndSwap(seen, n); seen = most.Load() {
+			}
+			select {
+			case <-full:
+			case <-time.After(turnLimit):
+				t.Errorf("%d start at a time, want %d", at.Load(), Turns())
+			}
 			at.Add(-1)
-			had.Add(1)
 			turn.Close()
 		})
 	}
 	all.Wait()
-	if most.Load() > int64(Turns()) || most.Load() < 2 || had.Load() != int64(10*Turns()) {
-		t.Errorf("%d started at a time, want 2 to %d; %d of %d had a turn", most.Load(), Turns(), had.Load(), 10*Turns())
+	if most.Load() != int64(Turns()) || had.Load() != int64(starts) {
+		t.Errorf("%d started at a time, want %d; %d of %d had a turn", most.Load(), Turns(), had.Load(), starts)
 	}
 }
 
