@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hermesgw/hermes/internal/proc"
 	"github.com/hermesgw/hermes/internal/s6"
 	"github.com/hermesgw/hermes/internal/supervise"
@@ -301,6 +303,34 @@ func TestStaleAskedMarkIsDropped(t *testing.T) {
 	tr.eventually("the service is back", func() bool { st := tr.status(); return st.Serving() && st.PID != pid })
 	if s := tr.service(); s.Restarts != 1 || s.RequestedRestarts != 0 || s.LastExit.Asked {
 		t.Errorf("%+v", s)
+	}
+}
+
+// A restart ends the run that it saw and no other: where that one ends by itself
+// at the same moment, the next one is left alone, and its own death is its own.
+func TestRestartEndsTheRunItSaw(t *testing.T) {
+	t.Parallel()
+	tr := started(t, "ready")
+	_, saw, err := lookAtRun(tr.ctx(), tr.slot())
+	if err != nil || saw.Start == 0 || saw.PID != tr.status().PID {
+		t.Fatalf("%+v, %v; want the process of %+v", saw, err, tr.status())
+	}
+	back := func(pid int) (next int) {
+		tr.kill(pid)
+		tr.eventually("the service is back", func() bool { st := tr.status(); next = st.PID; return st.Serving() && next != pid })
+		return next
+	}
+	next := back(saw.PID)
+	if err := (slot.Asked{Kind: slot.AskedRestart, By: "test", At: time.Now(), PID: saw.PID}).Write(tr.slot()); err != nil {
+		t.Fatal(err)
+	}
+	if err := tellRun(tr.slot(), saw, s6.Restart+s6.Continue, unix.SIGTERM, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	back(next)
+	s := tr.service()
+	if s.Restarts != 2 || s.RequestedRestarts != 0 || s.LastExit.Signal == nil || *s.LastExit.Signal != "KILL" {
+		t.Errorf("%+v, want two deaths by KILL that nobody asked for", s)
 	}
 }
 

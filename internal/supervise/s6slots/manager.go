@@ -14,9 +14,12 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hermesgw/hermes/internal/control"
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/intent"
+	"github.com/hermesgw/hermes/internal/proc"
 	"github.com/hermesgw/hermes/internal/profile"
 	"github.com/hermesgw/hermes/internal/rundir"
 	"github.com/hermesgw/hermes/internal/s6"
@@ -249,7 +252,7 @@ func (m *Manager) Restart(ctx context.Context, name string, wait bool) error {
 		return err
 	}
 	defer unlock()
-	status, err := s6.ReadStatus(dir)
+	status, run, err := lookAtRun(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -265,15 +268,21 @@ func (m *Manager) Restart(ctx context.Context, name string, wait bool) error {
 		return err
 	}
 	defer sub.Close()
+	if spec.Kind == supervise.KindService { // it may want a signal of its own, and its deaths are not counted
+		run = proc.Process{PID: run.PID}
+	}
 	from := time.Now()
 	m.ask(name, "restart", "TERM")
-	if err := (slot.Asked{Kind: slot.AskedRestart, By: m.By, At: from.UTC()}).Write(dir); err != nil {
+	if err := (slot.Asked{Kind: slot.AskedRestart, By: m.By, At: from.UTC(), PID: status.PID}).Write(dir); err != nil {
 		return err
 	}
-	if err := s6.Send(dir, s6.Restart+s6.Continue+s6.UpStored); err != nil || m.Inside(name) {
+	if err := s6.Send(dir, s6.UpStored); err != nil {
 		return err
 	}
-	if err := awaitEnd(ctx, dir, sub, status.PID, spec.StopTimeout); err != nil {
+	if err := tellRun(dir, run, s6.Restart+s6.Continue, unix.SIGTERM, unix.SIGCONT); err != nil || m.Inside(name) {
+		return err
+	}
+	if err := awaitEnd(ctx, dir, sub, run, spec.StopTimeout); err != nil {
 		return err
 	}
 	unlock()
@@ -283,17 +292,56 @@ func (m *Manager) Restart(ctx context.Context, name string, wait bool) error {
 	return m.waitReady(ctx, name, sub, from, status.PID)
 }
 
-// awaitEnd waits until the run with pid is gone and kills it at the timeout:
-// s6 arms its own timeout-kill for a stop only, not for a restart.
-func awaitEnd(ctx context.Context, dir string, sub *s6.Subscription, pid int, timeout time.Duration) error {
-	left := func(s s6.Status) bool { return s.PID != pid }
+// lookAtRun returns the slot's status and the process of the run that it tells of:
+// the same before and after the look at the process. One that this user is not shown
+// has no more than its pid.
+func lookAtRun(ctx context.Context, dir string) (s6.Status, proc.Process, error) {
+	ctx, cancel := context.WithTimeout(ctx, wishPatience)
+	defer cancel()
+	tick := time.NewTicker(wishPoll)
+	defer tick.Stop()
+	for {
+		status, err := s6.ReadStatus(dir)
+		if err != nil || !status.Running() {
+			return status, proc.Process{}, err
+		}
+		run, unseen := proc.Read(status.PID)
+		again, err := s6.ReadStatus(dir)
+		if err != nil || unseen == nil && again.Running() && again.PID == status.PID {
+			return status, run, err
+		}
+		select {
+		case <-ctx.Done():
+			return status, proc.Process{PID: status.PID}, nil
+		case <-tick.C:
+		}
+	}
+}
+
+// tellRun sends signals to this very run. s6-supervise sends what it is told to
+// whichever run there is when it reads the command: where this one ends at the same
+// moment, to the next one, and that death would count as a crash. It is told only
+// if the process is not ours to signal.
+func tellRun(dir string, run proc.Process, otherwise s6.Command, signals ...unix.Signal) error {
+	for _, sig := range signals {
+		if run.Start == 0 || run.Signal(sig) != nil {
+			return s6.Send(dir, otherwise)
+		}
+	}
+	return nil
+}
+
+// awaitEnd waits until the run is gone and kills it at the timeout: s6 arms its
+// own timeout-kill for a stop only, not for a restart.
+func awaitEnd(ctx context.Context, dir string, sub *s6.Subscription, run proc.Process, timeout time.Duration) error {
+	left := func(s s6.Status) bool { return s.PID != run.PID }
 	polite, cancel := context.WithTimeout(ctx, timeout)
 	_, err := sub.Wait(polite, left)
 	cancel()
 	if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	if err := s6.Send(dir, s6.Kill); err != nil {
+	if err := tellRun(dir, run, s6.Kill, unix.SIGKILL); err != nil {
 		return err
 	}
 	last, cancel := context.WithTimeout(ctx, killGrace)

@@ -274,16 +274,17 @@ func (e Entry) Log() error {
 	if err := drop(spec); err != nil {
 		return err
 	}
-	path, err := exec.LookPath("s6-log")
-	if err != nil {
-		return exitcode.With(exitcode.NotFound, fmt.Errorf("cannot find s6-log: %w", err))
-	}
 	argv := append([]string{"s6-log"}, logScript(spec)...)
+	// Not by this process: its own runtime would be the first that gets no memory.
+	if _, err := exec.LookPath("s6-softlimit"); err == nil {
+		argv = append([]string{"s6-softlimit", "-d", strconv.Itoa(logMemoryBytes)}, argv...)
+	}
+	path, err := exec.LookPath(argv[0])
+	if err != nil {
+		return exitcode.With(exitcode.NotFound, fmt.Errorf("cannot find %s: %w", argv[0], err))
+	}
 	// Stamps are local time, which one hour a year is ambiguous: local is UTC.
-	env := setEnv(e.Environ, "TZ=UTC0")
-	// Best effort: a sandbox may not have that limit.
-	_ = unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: logMemoryBytes, Max: logMemoryBytes})
-	return e.Exec(path, argv, env)
+	return e.Exec(path, argv, setEnv(e.Environ, "TZ=UTC0"))
 }
 
 // logScript is s6-log's: prefixed lines to stdout and, where there is room for

@@ -106,6 +106,9 @@ func (e Entry) death(status s6.Status, now time.Time) (d supervise.Death, by str
 		d.NoMemory = kills > *r.OOMKills
 	}
 	a, wasAsked := TakeAsked(e.Dir)
+	if a.PID != 0 && r.PID != 0 && a.PID != r.PID { // that run had ended by itself
+		a, wasAsked = Asked{}, false
+	}
 	d.Asked = wasAsked || !status.WantUp
 	return d, a.By, nil
 }

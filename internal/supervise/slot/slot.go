@@ -212,6 +212,7 @@ type Asked struct {
 	Kind string    `json:"kind"` // stop, restart
 	By   string    `json:"by"`
 	At   time.Time `json:"at"`
+	PID  int       `json:"pid,omitempty"` // whose end it is; 0: the next one's
 }
 
 const (

@@ -117,7 +117,7 @@ func TestAskedIsTakenOnce(t *testing.T) {
 	if _, ok := TakeAsked(dir); ok {
 		t.Error("something was asked for")
 	}
-	if err := (Asked{AskedRestart, "test", time.Now()}).Write(dir); err != nil {
+	if err := (Asked{Kind: AskedRestart, By: "test", At: time.Now()}).Write(dir); err != nil {
 		t.Fatal(err)
 	}
 	if a, ok := TakeAsked(dir); !ok || a.Kind != AskedRestart || a.By != "test" {
@@ -136,11 +136,14 @@ func TestDeath(t *testing.T) {
 		ready   time.Time
 		wantUp  bool
 		asked   bool
+		whose   int // the pid that was asked to end; it is 7 that did
 		want    supervise.Death
 	}{
 		"exit":           {args: []string{"42", "0", "x"}, wantUp: true, want: supervise.Death{Code: 42}},
 		"signal":         {args: []string{"256", "9", "x"}, wantUp: true, want: supervise.Death{Signal: syscall.SIGKILL}},
 		"asked":          {args: []string{"0", "0", "x"}, wantUp: true, asked: true, want: supervise.Death{Asked: true}},
+		"of this run":    {args: []string{"0", "0", "x"}, wantUp: true, asked: true, whose: 7, want: supervise.Death{Asked: true}},
+		"of another run": {args: []string{"256", "15", "x"}, wantUp: true, asked: true, whose: 6, want: supervise.Death{Signal: syscall.SIGTERM}},
 		"wanted down":    {args: []string{"0", "0", "x"}, want: supervise.Death{Asked: true}},
 		"ready":          {args: []string{"1", "0", "x"}, wantUp: true, started: now.Add(-2 * time.Minute), ready: now.Add(-time.Minute), want: supervise.Death{Code: 1, Lived: 2 * time.Minute, ReadyFor: time.Minute}},
 		"ready long ago": {args: []string{"1", "0", "x"}, wantUp: true, started: now.Add(-time.Second), ready: now.Add(-time.Hour), want: supervise.Death{Code: 1, Lived: time.Second}},
@@ -149,17 +152,17 @@ func TestDeath(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			writeFile(t, filepath.Join(dir, "data", "x"), "", 0o644)
-			if err := (Record{Started: c.started}).Write(dir); err != nil {
+			if err := (Record{Started: c.started, PID: 7}).Write(dir); err != nil {
 				t.Fatal(err)
 			}
 			if c.asked {
-				if err := (Asked{AskedRestart, "test", now}).Write(dir); err != nil {
+				if err := (Asked{AskedRestart, "test", now, c.whose}).Write(dir); err != nil {
 					t.Fatal(err)
 				}
 			}
 			c.want.At = now
 			got, by, err := Entry{Dir: dir, Args: c.args}.death(s6.Status{WantUp: c.wantUp, ReadySince: c.ready}, now)
-			if err != nil || got != c.want || (by == "test") != c.asked {
+			if err != nil || got != c.want || (by == "test") != (c.asked && c.whose != 6) {
 				t.Errorf("%+v by %q, %v; want %+v", got, by, err, c.want)
 			}
 		})
