@@ -58,11 +58,13 @@ func weighed(halves int) string {
 }
 
 // weighTurns has all turns answered and weighs the gateway before, in the middle
-// and at the end.
+// and at the end. The connections are the same throughout: each that is open is a
+// part of the gateway's memory, and no turn.
 func (l *lab) weighTurns(ctx context.Context, box *container, r *Result) error {
+	people := talkTo(box)
 	for halves := range 3 {
 		if halves > 0 {
-			if err := talkTo(box).fill(ctx, (halves-1)*storedTurns/2, halves*storedTurns/2); err != nil {
+			if err := people.fill(ctx, (halves-1)*storedTurns/2, halves*storedTurns/2); err != nil {
 				return err
 			}
 		}
