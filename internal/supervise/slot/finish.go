@@ -106,7 +106,7 @@ func (e Entry) death(status s6.Status, now time.Time) (d supervise.Death, by str
 		d.NoMemory = kills > *r.OOMKills
 	}
 	a, wasAsked := TakeAsked(e.Dir)
-	if a.PID != 0 && r.PID != 0 && a.PID != r.PID { // that run had ended by itself
+	if a.PID != 0 && a.PID == r.Ended { // that run was over already
 		a, wasAsked = Asked{}, false
 	}
 	d.Asked = wasAsked || !status.WantUp
@@ -159,7 +159,7 @@ func (e Entry) settle(spec supervise.Spec, d supervise.Death, wantUp bool, by st
 	var outcome error
 	next, pid := "down", 0
 	err := ChangeRecord(e.Dir, func(r *Record) {
-		pid = r.PID
+		pid, r.Ended = r.PID, r.PID
 		if !wantUp {
 			if r.Until == nil { // else only the pause was stopped; the death before it stays the last
 				r.LastExit = exitOf(d)

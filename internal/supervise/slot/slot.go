@@ -155,6 +155,7 @@ type Record struct {
 	Started           time.Time       `json:"started"`             // when the present run began, pause excluded
 	PID               int             `json:"pid"`                 // of the present run, leader of its session
 	Ticks             uint64          `json:"ticks"`               // its start time (proc.Process.Start)
+	Ended             int             `json:"ended,omitempty"`     // pid of the last run known to be over
 	Meter             supervise.Meter `json:"meter"`               // the crash meter; a copy is on the volume
 	OOMKills          *uint64         `json:"oom_kills,omitempty"` // in the container when the present run began, nil: not to be seen
 	By                string          `json:"by"`                  // who asked for the next run, "" for the policy or boot

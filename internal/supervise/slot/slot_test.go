@@ -136,23 +136,23 @@ func TestDeath(t *testing.T) {
 		ready   time.Time
 		wantUp  bool
 		asked   bool
-		whose   int // the pid that was asked to end; it is 7 that did
+		whose   int // the pid that was asked to end, where it is known; 6 is over
 		want    supervise.Death
 	}{
-		"exit":           {args: []string{"42", "0", "x"}, wantUp: true, want: supervise.Death{Code: 42}},
-		"signal":         {args: []string{"256", "9", "x"}, wantUp: true, want: supervise.Death{Signal: syscall.SIGKILL}},
-		"asked":          {args: []string{"0", "0", "x"}, wantUp: true, asked: true, want: supervise.Death{Asked: true}},
-		"of this run":    {args: []string{"0", "0", "x"}, wantUp: true, asked: true, whose: 7, want: supervise.Death{Asked: true}},
-		"of another run": {args: []string{"256", "15", "x"}, wantUp: true, asked: true, whose: 6, want: supervise.Death{Signal: syscall.SIGTERM}},
-		"wanted down":    {args: []string{"0", "0", "x"}, want: supervise.Death{Asked: true}},
-		"ready":          {args: []string{"1", "0", "x"}, wantUp: true, started: now.Add(-2 * time.Minute), ready: now.Add(-time.Minute), want: supervise.Death{Code: 1, Lived: 2 * time.Minute, ReadyFor: time.Minute}},
-		"ready long ago": {args: []string{"1", "0", "x"}, wantUp: true, started: now.Add(-time.Second), ready: now.Add(-time.Hour), want: supervise.Death{Code: 1, Lived: time.Second}},
-		"never started":  {args: []string{"1", "0", "x"}, wantUp: true, ready: now.Add(-time.Hour), want: supervise.Death{Code: 1}},
+		"exit":              {args: []string{"42", "0", "x"}, wantUp: true, want: supervise.Death{Code: 42}},
+		"signal":            {args: []string{"256", "9", "x"}, wantUp: true, want: supervise.Death{Signal: syscall.SIGKILL}},
+		"asked":             {args: []string{"0", "0", "x"}, wantUp: true, asked: true, want: supervise.Death{Asked: true}},
+		"of this run":       {args: []string{"0", "0", "x"}, wantUp: true, asked: true, whose: 8, want: supervise.Death{Asked: true}},
+		"of the run before": {args: []string{"256", "15", "x"}, wantUp: true, asked: true, whose: 6, want: supervise.Death{Signal: syscall.SIGTERM}},
+		"wanted down":       {args: []string{"0", "0", "x"}, want: supervise.Death{Asked: true}},
+		"ready":             {args: []string{"1", "0", "x"}, wantUp: true, started: now.Add(-2 * time.Minute), ready: now.Add(-time.Minute), want: supervise.Death{Code: 1, Lived: 2 * time.Minute, ReadyFor: time.Minute}},
+		"ready long ago":    {args: []string{"1", "0", "x"}, wantUp: true, started: now.Add(-time.Second), ready: now.Add(-time.Hour), want: supervise.Death{Code: 1, Lived: time.Second}},
+		"never started":     {args: []string{"1", "0", "x"}, wantUp: true, ready: now.Add(-time.Hour), want: supervise.Death{Code: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			writeFile(t, filepath.Join(dir, "data", "x"), "", 0o644)
-			if err := (Record{Started: c.started, PID: 7}).Write(dir); err != nil {
+			if err := (Record{Started: c.started, PID: 6, Ended: 6}).Write(dir); err != nil {
 				t.Fatal(err)
 			}
 			if c.asked {
