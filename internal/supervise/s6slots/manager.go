@@ -187,20 +187,18 @@ func (m *Manager) Stop(ctx context.Context, name string, wait bool) error {
 		return err
 	}
 	defer sub.Close()
-	status, err := s6.ReadStatus(dir)
-	if err != nil {
-		return err
-	}
 	m.ask(name, "stop", "TERM")
-	if err := m.prepareStop(dir, status); err != nil {
+	if err := m.noteStop(dir); err != nil {
 		return err
 	}
 	if err := s6.Send(dir, s6.DownStored); err != nil {
 		return err
 	}
-	if !wait {
-		awaitWish(ctx, dir, false)
-		return nil
+	// Whose end this is shows only now: the run before may have been leaving, and
+	// its finish have taken the note. A start that overrules this stop waits for us.
+	awaitWish(ctx, dir, false)
+	if err := m.noteStop(dir); err != nil || !wait {
+		return err
 	}
 	if _, err := sub.Wait(ctx, func(s s6.Status) bool { return s.Stopped() && !s.WantUp }); err != nil {
 		return err
@@ -210,9 +208,13 @@ func (m *Manager) Stop(ctx context.Context, name string, wait bool) error {
 	return forgetPause(dir)
 }
 
-// prepareStop notes that the end of a run was asked for. The pause of one that
-// has not begun is its finish's to clear; a parked slot has no finish to come.
-func (m *Manager) prepareStop(dir string, status s6.Status) error {
+// noteStop notes that the end of the run in dir was asked for. The pause of one
+// that has not begun is its finish's to clear; a parked slot has no finish to come.
+func (m *Manager) noteStop(dir string) error {
+	status, err := s6.ReadStatus(dir)
+	if err != nil {
+		return err
+	}
 	if !status.Stopped() {
 		return slot.Asked{Kind: slot.AskedStop, By: m.By, At: time.Now().UTC()}.Write(dir)
 	}
