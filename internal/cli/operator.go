@@ -500,7 +500,11 @@ were under way may have arrived since, and are labelled when they are sent again
 			if err != nil {
 				return err
 			}
-			kept, err := s.Restore(cmd.Context(), p, args[0])
+			from, err := filepath.Abs(args[0])
+			if err != nil {
+				return fmt.Errorf("cannot find %q: %w", args[0], err)
+			}
+			kept, err := s.Restore(cmd.Context(), p, from)
 			if err != nil {
 				return err
 			}

@@ -40,30 +40,41 @@ func Check(ctx context.Context, path string, alone bool) ([]string, error) {
 	}
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	db, err := sql.Open("sqlite", readOnly(path, alone))
-	if err != nil {
-		return nil, fmt.Errorf("cannot open %q: %w", path, err)
-	}
-	defer db.Close()
-	problems, err := check(limited, db, path)
+	problems, err := examine(limited, path, path, alone)
 	if limited.Err() != nil && ctx.Err() == nil {
 		return nil, fmt.Errorf("cannot check %q: %w", path, ErrCheckTooLong)
 	}
 	return problems, err
 }
 
-func check(ctx context.Context, db *sql.DB, path string) ([]string, error) {
-	have, err := version(ctx, db)
+// examine is Check for as long as it takes, of a database that errors call name.
+func examine(ctx context.Context, path, name string, alone bool) ([]string, error) {
+	db, err := sql.Open("sqlite", readOnly(path, alone))
 	if err != nil {
-		return nil, explain(path, err)
+		return nil, fmt.Errorf("cannot open %q: %w", name, err)
 	}
-	want, err := latest()
-	if err != nil {
+	defer db.Close()
+	if _, err := known(ctx, db, name); err != nil {
 		return nil, err
 	}
-	if have > want {
-		return nil, fmt.Errorf("%w (schema %d, this one knows %d)", ErrNewer, have, want)
+	return quickCheck(ctx, db, name)
+}
+
+// known returns the version of a schema that this binary knows, 0 for a database
+// without one; else ErrNewer.
+func known(ctx context.Context, db *sql.DB, name string) (int64, error) {
+	have, err := version(ctx, db)
+	if err != nil {
+		return 0, explain(name, err)
 	}
+	want, err := latest()
+	if err == nil && have > want {
+		err = fmt.Errorf("%w (schema %d, this one knows %d)", ErrNewer, have, want)
+	}
+	return have, err
+}
+
+func quickCheck(ctx context.Context, db *sql.DB, path string) ([]string, error) {
 	rows, err := db.QueryContext(ctx, fmt.Sprintf(`PRAGMA quick_check(%d)`, maxProblems))
 	if err != nil {
 		return nil, explain(path, err)
