@@ -33,6 +33,10 @@ the services, the volume (writable, filesystem, locks, free space), settings,
 credentials, ports, the database, the clock. Each finding that is not well comes
 with what mends it. Exits 1 if anything is a problem; warnings are not.
 
+Without -p every profile is looked at: of the default one all is shown, of the
+others what is not well. -p NAME looks at that profile alone, --all shows all of
+every one.
+
 --fix does what is safe: it takes the secrets in .env away from other users, and
 removes temporary files that killed processes left.`,
 		Example: "  hermes doctor\n  hermes doctor --all --fix\n  docker run --rm -v hermes-data:/opt/data hermes:dev doctor",
@@ -41,8 +45,8 @@ removes temporary files that killed processes left.`,
 			if err != nil {
 				return err
 			}
-			profiles := []profile.Profile{p}
-			if all {
+			profiles, brief := []profile.Profile{p}, !all && o.profile == ""
+			if all || brief {
 				if profiles, err = profile.List(s.Home); err != nil {
 					return err
 				}
@@ -50,6 +54,9 @@ removes temporary files that killed processes left.`,
 			findings, err := s.Doctor(cmd.Context(), profiles)
 			if err != nil {
 				return err
+			}
+			if brief {
+				findings = doctor.Brief(findings, p)
 			}
 			if fix {
 				findings = mend(s, findings)
@@ -64,7 +71,7 @@ removes temporary files that killed processes left.`,
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "every profile")
+	cmd.Flags().BoolVar(&all, "all", false, "every profile, also what is well with it")
 	cmd.Flags().BoolVar(&fix, "fix", false, "do what is safe to do about it")
 	addOutput(cmd, &format)
 	return cmd

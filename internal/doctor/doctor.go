@@ -164,6 +164,15 @@ func Healthy(findings []Finding) bool {
 	return !slices.ContainsFunc(findings, func(f Finding) bool { return f.Severity == Problem })
 }
 
+// Brief leaves out what is well with other profiles than p, and who can reach
+// them: that is no illness, and with many profiles it would hide one.
+func Brief(findings []Finding, p profile.Profile) []Finding {
+	return slices.DeleteFunc(slices.Clone(findings), func(f Finding) bool {
+		other := f.Profile != nil && *f.Profile != p.Name
+		return other && (f.Severity == OK || f.Check == reachable)
+	})
+}
+
 // Mend does what is safe to do about the findings, and returns them with what
 // became of it.
 func Mend(findings []Finding) []Finding {

@@ -126,7 +126,9 @@ func TestEachIllnessIsFound(t *testing.T) {
 		"no inodes":              {lies(filesystem.Info{Name: "xfs", Free: 10 << 30, Inodes: 3}), "volume.free", doctor.Problem, "3 files are left", "remove files"},
 		"no locks":               {locksFail(lease.ErrNoLocks), "volume.locks", doctor.Problem, "no working locks", "named volume"},
 		"locks cannot be tried":  {locksFail(os.ErrPermission), "volume.locks", doctor.Warning, "could not be tried", ""},
-		"a leftover":             {leftover, "volume.leftovers", doctor.Warning, ".intent.json.123", "hermes doctor --fix"},
+		"a leftover":             {leftover(".intent.json.123"), "volume.leftovers", doctor.Warning, ".intent.json.123", "hermes doctor --fix"},
+		"half a backup":          {leftover(".hermes-backup-123"), "volume.leftovers", doctor.Warning, ".hermes-backup-123", "hermes doctor --fix"},
+		"half a restore":         {leftover("hermes.db.restoring-wal"), "volume.leftovers", doctor.Warning, "hermes.db.restoring-wal", "hermes doctor --fix"},
 		"a wrong value":          {file("config.yaml", "log:\n  format: loud\n", 0o600), "settings.values", doctor.Problem, "config.yaml:2:11: log.format", "hermes gateway start"},
 		"an unknown key":         {file("config.yaml", "modle: x\n", 0o600), "settings.keys", doctor.Warning, "config.yaml:1:1", "config check"},
 		"a broken intent":        {file("intent.json", "{", 0o600), "settings.intent", doctor.Problem, "intent.json", "rm "},
@@ -147,6 +149,13 @@ func TestEachIllnessIsFound(t *testing.T) {
 		"loopback in a container": {
 			func(_ *testing.T, o *doctor.Options) { o.Found.Tree = runmode.TreeOurs },
 			"network.reach", doctor.Warning, "published ports do not reach it", "-e API_SERVER_HOST=0.0.0.0",
+		},
+		"another profile on loopback in a container": {
+			func(t *testing.T, o *doctor.Options) {
+				o.Found.Tree = runmode.TreeOurs
+				addProfile(t, o, "work", "API_SERVER_PORT=8643\n")
+			},
+			"network.reach", doctor.Warning, "gateway-work listens on 127.0.0.1", "hermes -p work config set api_server.host 0.0.0.0, and docker run -p 127.0.0.1:8643:8643",
 		},
 		"a damaged database": {database(doctor.Database{Problems: []string{"page 7 is never used"}}), "database.integrity", doctor.Problem, "page 7", "backup"},
 		"a dead letter": {
@@ -194,6 +203,45 @@ func TestEachIllnessIsFound(t *testing.T) {
 	}
 }
 
+// Of another profile the ills are told, each with the command for that profile,
+// and nothing of what is well.
+func TestBriefTellsTheIllsOfEveryProfile(t *testing.T) {
+	o := healthy(t)
+	o.Found.Tree = runmode.TreeOurs
+	o.Report = service("gateway-parked", supervise.Parked, nil)
+	o.Probes.Database = func(_ context.Context, p profile.Profile) doctor.Database {
+		if p.Name == "damaged" {
+			return doctor.Database{Problems: []string{"page 7 is never used"}}
+		}
+		return doctor.Database{}
+	}
+	for _, name := range []string{"well", "parked", "damaged"} {
+		addProfile(t, o, name, "")
+	}
+	write(t, filepath.Join(addProfile(t, o, "intent", "").Home, "intent.json"), "{", 0o600)
+	write(t, filepath.Join(addProfile(t, o, "value", "").Home, "config.yaml"), "log:\n  format: loud\n", 0o600)
+	write(t, filepath.Join(addProfile(t, o, "open", "").Home, ".env"), "A=b\n", 0o644)
+	want := map[string]string{
+		"parked": "hermes -p parked gateway start", "damaged": "hermes -p damaged restore", "intent": "hermes -p intent gateway start",
+		"value": "hermes -p value gateway start", "open": "chmod 600 ",
+	}
+	own := 0
+	for _, f := range doctor.Brief(doctor.Examine(t.Context(), *o), o.Profiles[0]) {
+		switch {
+		case f.Profile == nil:
+		case *f.Profile == profile.Default:
+			own++
+		case want[*f.Profile] == "" || !strings.Contains(f.Fix, want[*f.Profile]):
+			t.Errorf("%s: %+v", *f.Profile, f)
+		default:
+			delete(want, *f.Profile)
+		}
+	}
+	if len(want) > 0 || own < 5 {
+		t.Errorf("nothing of %v; %d findings of the default profile", want, own)
+	}
+}
+
 func list(findings []doctor.Finding) string {
 	var b strings.Builder
 	for _, f := range findings {
@@ -236,12 +284,14 @@ func file(name, text string, mode os.FileMode) func(*testing.T, *doctor.Options)
 	return func(t *testing.T, o *doctor.Options) { write(t, filepath.Join(o.Home, name), text, mode) }
 }
 
-func leftover(t *testing.T, o *doctor.Options) {
-	path := filepath.Join(o.Home, ".intent.json.123")
-	write(t, path, "{", 0o600)
-	old := time.Now().Add(-24 * time.Hour)
-	if err := os.Chtimes(path, old, old); err != nil {
-		t.Fatal(err)
+func leftover(name string) func(*testing.T, *doctor.Options) {
+	return func(t *testing.T, o *doctor.Options) {
+		path := filepath.Join(o.Home, name)
+		write(t, path, "{", 0o600)
+		old := time.Now().Add(-24 * time.Hour)
+		if err := os.Chtimes(path, old, old); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -315,7 +365,7 @@ func TestFindingsHoldNoSecret(t *testing.T) {
 
 func TestMendDoesWhatIsSafe(t *testing.T) {
 	o := healthy(t)
-	leftover(t, o)
+	leftover(".intent.json.123")(t, o)
 	file(".env", "A=b\n", 0o644)(t, o)
 	write(t, filepath.Join(o.Home, ".intent.json.456"), "fresh: somebody may be writing it", 0o600)
 	file("intent.json", "{", 0o600)(t, o)

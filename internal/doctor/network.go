@@ -44,10 +44,14 @@ func (e *examiner) network(ctx context.Context) []Finding {
 	for _, p := range e.Profiles {
 		own := e.gateway(p)
 		findings = append(findings, e.port(ctx, own, everyone).of(p))
-		findings = append(findings, e.reach(own, "API_SERVER_HOST").of(p))
+		host := "docker run -e API_SERVER_HOST=0.0.0.0"
+		if !e.Owns(p) { // the container's environment speaks of another
+			host = command(p.Name, "config set api_server.host 0.0.0.0") + ", and docker run"
+		}
+		findings = append(findings, e.reach(own, host).of(p))
 	}
 	if d := e.dashboard(); d.wanted {
-		findings = append(findings, e.port(ctx, d, everyone), e.reach(d, "HERMES_DASHBOARD_HOST"))
+		findings = append(findings, e.port(ctx, d, everyone), e.reach(d, "docker run -e HERMES_DASHBOARD_HOST=0.0.0.0"))
 	}
 	return findings
 }
@@ -144,16 +148,19 @@ func dialable(own bind) string {
 	return own.address()
 }
 
+// reachable is the check of who can connect.
+const reachable = "network.reach"
+
 // reach says who can connect. A port that is published reaches only what
-// listens beyond the container's own loopback.
-func (e *examiner) reach(own bind, variable string) Finding {
-	const check = "network.reach"
+// listens beyond the container's own loopback; opened is how that is had.
+func (e *examiner) reach(own bind, opened string) Finding {
 	switch {
 	case !access.LoopbackBind(own.host):
-		return good(check, "%s listens on %s: published ports reach it", own.owner, own.host)
+		return good(reachable, "%s listens on %s: published ports reach it", own.owner, own.host)
 	case e.inContainer():
-		return warning(check, "to publish it: docker run -e "+variable+"=0.0.0.0 -p 127.0.0.1:"+strconv.Itoa(own.port)+":"+strconv.Itoa(own.port),
+		port := strconv.Itoa(own.port)
+		return warning(reachable, "to publish it: "+opened+" -p 127.0.0.1:"+port+":"+port,
 			"%s listens on %s, the container's own loopback: published ports do not reach it", own.owner, own.host)
 	}
-	return good(check, "%s is for this machine alone (%s)", own.owner, own.host)
+	return good(reachable, "%s is for this machine alone (%s)", own.owner, own.host)
 }

@@ -27,7 +27,7 @@ func (e *examiner) databases(ctx context.Context) []Finding {
 	const check = "database.integrity"
 	var findings []Finding
 	for _, p := range e.Profiles {
-		restore := "stop the gateway, move hermes.db away and restore it from a backup"
+		restore := "restore a backup: " + command(p.Name, "gateway stop") + " && " + command(p.Name, "restore FILE")
 		db := e.Probes.Database(ctx, p)
 		switch {
 		case db.Unsure != "":
@@ -35,7 +35,7 @@ func (e *examiner) databases(ctx context.Context) []Finding {
 		case db.Skipped != "":
 			findings = append(findings, good(check, "not checked: %s", db.Skipped).of(p))
 		case db.Newer != "":
-			findings = append(findings, problem(check, "run that version, or restore a backup", "%s", db.Newer).of(p))
+			findings = append(findings, problem(check, "run that version, or "+restore, "%s", db.Newer).of(p))
 		case len(db.Problems) > 0:
 			findings = append(findings, problem(check, restore, "the database of %s is damaged: %s", p.Home, listed(db.Problems)).of(p))
 		default:

@@ -145,8 +145,9 @@ func (e *examiner) locks(ctx context.Context) Finding {
 }
 
 // leftoverPattern are the names of temporary files that a dead hermes process
-// leaves: of atomicfile (.NAME.RANDOM) and of the probes.
-const leftoverPattern = `^(\.probe-[0-9]+|\.(config\.yaml|\.env|intent\.json)\.[0-9]+)$`
+// leaves: of atomicfile (.NAME.RANDOM), of the probes, of a backup and a restore.
+const leftoverPattern = `^(\.probe-[0-9]+|\.(config\.yaml|\.env|intent\.json)\.[0-9]+|` +
+	`\.hermes-backup-[0-9]+|hermes\.db\.restoring(-wal|-shm|-journal|-keeping)?)$`
 
 // leftovers looks for them at the top of a profile's home.
 func (e *examiner) leftovers(p profile.Profile) []Finding {
