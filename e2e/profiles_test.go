@@ -151,6 +151,37 @@ func TestLifeOfAProfile(t *testing.T) {
 	c.wantService("gateway-default", "ready", "up")
 }
 
+// A renamed profile has its past in its log; logs that are in the way, or cannot
+// move, are named in one line.
+func TestLogsOfARenamedProfile(t *testing.T) {
+	parallel(t)
+	c := gateway(t, spec{flags: []string{"-v", volume(t) + ":/opt/data/logs/gateways/fixed"}})
+	c.mustExec("hermes", "profile", "create", "work", "--start")
+	c.waitState("gateway-work", "ready")
+	c.mustExec("sh", "-c", "mkdir /opt/data/logs/gateways/office && echo 'of an earlier office' >/opt/data/logs/gateways/office/current")
+	r := c.exec("hermes", "profile", "rename", "work", "office")
+	if r.code != 0 || !strings.Contains(r.stderr, `logs of an earlier profile "office" are now in /opt/data/logs/gateways/office.before-rename-`) {
+		t.Errorf("rename exits %d: %s", r.code, r.both())
+	}
+	c.waitState("gateway-office", "ready")
+	until(t, "the log has the past and goes on", func() error {
+		text := c.mustExec("hermes", "-p", "office", "gateway", "logs", "-n", "1000")
+		if before, after, ok := strings.Cut(text, "profile=office"); !ok || !strings.Contains(before, "profile=work") || strings.Contains(before+after, "earlier") {
+			return fmt.Errorf("the log is\n%s", text)
+		}
+		return nil
+	})
+	if kept := c.mustExec("sh", "-c", "cat /opt/data/logs/gateways/office.before-rename-*/current"); kept != "of an earlier office" {
+		t.Errorf("of an earlier profile there is %q", kept)
+	}
+
+	c.mustExec("hermes", "profile", "create", "fixed")
+	r = c.exec("hermes", "profile", "rename", "fixed", "moved")
+	if r.code != 0 || !strings.Contains(r.stderr, `the logs of "fixed" could not be moved and are still in /opt/data/logs/gateways/fixed: device or resource busy`) {
+		t.Errorf("rename of a profile whose logs are a volume exits %d: %s", r.code, r.both())
+	}
+}
+
 // The container's command is an operator's word too, each time it starts.
 func TestCommandOverrulesAStopAndSaysSo(t *testing.T) {
 	parallel(t)

@@ -163,13 +163,14 @@ func (s *Supervision) UseProfile(name string) (profile.Profile, error) {
 
 // RenameProfile gives the profile from the name to. Its gateway is stopped for
 // it and, if it was wanted up here, started again. Whatever fails before the
-// home has its new name leaves everything as it was.
-func (s *Supervision) RenameProfile(ctx context.Context, by, from, to string) (renamed profile.Profile, err error) {
+// home has its new name leaves everything as it was. note says where logs are
+// that are not where one would look for them; "" where none are.
+func (s *Supervision) RenameProfile(ctx context.Context, by, from, to string) (renamed profile.Profile, note string, err error) {
 	if _, err := s.changeable(from, "renamed"); err != nil {
-		return renamed, err
+		return renamed, "", err
 	}
 	if err := profile.CheckNew(s.Home, to); err != nil {
-		return renamed, err
+		return renamed, "", err
 	}
 	var q quiet
 	err = s.changing(ctx, func() error {
@@ -184,33 +185,76 @@ func (s *Supervision) RenameProfile(ctx context.Context, by, from, to string) (r
 			return err
 		}
 		defer q.lease.Release()
-		if err := s.OnVolume(func() error { renamed, err = s.moveProfile(p, to); return err }); err != nil {
+		if err := s.OnVolume(func() error { renamed, note, err = s.moveProfile(p, to); return err }); err != nil {
 			return errors.Join(err, q.resume(ctx))
 		}
 		return q.unregister(ctx)
 	})
 	if err != nil || q.slots == nil {
-		return renamed, err
+		return renamed, note, err
 	}
-	return renamed, s.resumeAs(ctx, by, q, renamed)
+	return renamed, note, s.resumeAs(ctx, by, q, renamed)
 }
 
 // moveProfile moves the home, and with it the logs and the word that it is in
 // use. The logs come first: once the home has its new name, the guard may give it
-// a slot, whose logger makes a directory of that name. The logger of the old slot
-// has its files open and nothing to say any more; logs that cannot move stay
-// readable under the old name.
-func (s *Supervision) moveProfile(p profile.Profile, to string) (profile.Profile, error) {
+// a slot, whose logger makes a directory of that name.
+func (s *Supervision) moveProfile(p profile.Profile, to string) (renamed profile.Profile, note string, err error) {
 	inUse, _ := profile.InUse(s.Home) // broken: then it names nobody
-	moved := os.Rename(s.logDir(p.Name), s.logDir(to)) == nil
-	renamed, err := profile.Rename(s.Home, p, to)
+	note, back := s.moveLogs(p.Name, to)
+	renamed, err = profile.Rename(s.Home, p, to)
 	switch {
-	case err != nil && moved:
-		_ = os.Rename(s.logDir(to), s.logDir(p.Name))
-	case err == nil && inUse == p.Name:
+	case err != nil:
+		back()
+		note = ""
+	case inUse == p.Name:
 		_ = profile.Use(s.Home, to) // else the next command says that the profile in use is gone
 	}
-	return renamed, err
+	return renamed, note, err
+}
+
+// beforeRename stands in the name of logs that are set aside; no profile's has a
+// dot.
+const beforeRename = ".before-rename-"
+
+// moveLogs moves the logs of a profile to another name. Those that are there
+// belong to a profile that is gone, and are set aside. The logger of the old slot
+// has its files open and nothing to say any more. note is as of RenameProfile;
+// back undoes it.
+func (s *Supervision) moveLogs(from, to string) (note string, back func()) {
+	now, then := s.logDir(from), s.logDir(to)
+	if _, err := os.Lstat(now); err != nil {
+		return "", func() {} // none were written
+	}
+	aside := then + beforeRename + time.Now().UTC().Format("20060102T150405.000Z")
+	_ = os.Remove(then) // an empty one is in the way, and nothing in itself
+	set := os.Rename(then, aside) == nil
+	moved := os.Rename(now, then)
+	back = func() {
+		if moved == nil {
+			_ = os.Rename(then, now)
+		}
+		if set {
+			_ = os.Rename(aside, then)
+		}
+	}
+	switch {
+	case moved != nil:
+		back()
+		return fmt.Sprintf("the logs of %q could not be moved and are still in %s: %v", from, now, cause(moved)), func() {}
+	case set:
+		return fmt.Sprintf("the logs of an earlier profile %q are now in %s", to, aside), back
+	}
+	return "", back
+}
+
+// cause is what the kernel said, without the paths.
+func cause(err error) error {
+	var link *os.LinkError
+	if errors.As(err, &link) {
+		return link.Err
+	}
+	return err
 }
 
 // resumeAs gives a renamed profile its slot, started if the old one was up.

@@ -282,7 +282,10 @@ func newProfileRename(o *options) *cobra.Command {
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), waitLimit)
 			defer cancel()
-			p, err := s.RenameProfile(ctx, "cli", args[0], args[1])
+			p, note, err := s.RenameProfile(ctx, "cli", args[0], args[1])
+			if note != "" {
+				fmt.Fprintln(o.err, "hermes: "+note)
+			}
 			if err != nil {
 				return err
 			}
