@@ -70,11 +70,31 @@ func (v *visit) answered(ctx context.Context, reply string, change Change) error
 }
 
 func (v *visit) help(context.Context, string) (string, Change, error) {
-	lines := []string{"Write to me and I answer. I also understand:"}
+	const intro = "Write to me and I answer. I also understand:"
+	var entries []string
 	for _, c := range commands() {
-		lines = append(lines, strings.TrimSpace("/"+c.name+" "+c.args)+" - "+c.help)
+		entries = append(entries, strings.TrimSpace("/"+c.name+" "+c.args)+" - "+c.help)
 	}
-	return strings.Join(lines, "\n"), Change{}, nil
+	if most := v.adapter.Limits().Line; most > 0 {
+		return inFewLines(intro, entries, most), Change{}, nil
+	}
+	return intro + "\n" + strings.Join(entries, "\n"), Change{}, nil
+}
+
+// inFewLines puts as many entries into a line as fit into most bytes.
+func inFewLines(intro string, entries []string, most int) string {
+	text, used := intro, len(intro)
+	for i, e := range entries {
+		if i < len(entries)-1 {
+			e += ";"
+		}
+		if used += len(" ") + len(e); used <= most {
+			text += " " + e
+			continue
+		}
+		text, used = text+"\n"+e, len(e)
+	}
+	return text
 }
 
 func (v *visit) fresh(context.Context, string) (string, Change, error) {

@@ -197,6 +197,15 @@ func TestWithoutConfigurationNobodyIsLetIn(t *testing.T) {
 	}
 }
 
+// A network whose texts may have lines gets one for each command; IRC does not,
+// see internal/gateway.
+func TestHelpHasALineForEachCommand(t *testing.T) {
+	help := newDesk(t).say("/help")
+	if n := strings.Count(help, "\n/"); n != 10 || strings.Count(help, "\n") != n {
+		t.Errorf("%d commands in\n%s", n, help)
+	}
+}
+
 func TestCommands(t *testing.T) {
 	d := newDesk(t)
 	for _, step := range []struct{ say, want string }{

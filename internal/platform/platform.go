@@ -125,6 +125,10 @@ func FateOf(err error) Fate {
 type Limits struct {
 	// Text bounds the bytes of one Outbound.Text.
 	Text int
+	// Line bounds the bytes of one line where every line is a message of its own,
+	// with the pause of one: what has many is better said in few. 0: a text may
+	// have as many lines as it wants.
+	Line int
 	// PerChat and PerAccount are the pauses between two sends that the network
 	// bears for ever; Burst sends may come at once before them.
 	PerChat, PerAccount time.Duration
