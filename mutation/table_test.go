@@ -253,6 +253,18 @@ func mutants() []mutant {
 			fails: "a: x",
 		},
 		{
+			guard: "an answer is given up as one", file: "internal/outbox/outbox.go",
+			old: `if p.State == Dead && !ofText(err) {`, new: `if false && p.State == Dead && !ofText(err) {`,
+			pkg: "./internal/outbox", test: "TestAnAnswerIsGivenUpAsOne",
+			fails: "calls, told of",
+		},
+		{
+			guard: "a restore takes no log that another left", file: "internal/store/backup.go",
+			old: `discard(part) // of a restore`, new: `// of a restore`,
+			pkg: "./internal/store", test: "TestRestoreTakesNoForeignLog",
+			fails: "holds",
+		},
+		{
 			guard: "nobody is let in without configuration", file: "internal/access/senders.go",
 			old: `	default:
 		return Stranger

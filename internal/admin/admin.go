@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -82,18 +83,20 @@ type Store interface {
 	Delivery(ctx context.Context, id string) (outbox.Part, error)
 	Enqueue(ctx context.Context, parts []outbox.Part) error
 
-	// DeadMessages and DeadParts return what was given up and nobody saw to, the
-	// oldest first.
+	// DeadMessages and DeadAnswers return what was given up and nobody saw to, the
+	// oldest first; of an answer the parts, at least one, in their order.
 	DeadMessages(ctx context.Context, limit int) ([]turn.Message, error)
-	DeadParts(ctx context.Context, limit int) ([]outbox.Part, error)
+	DeadAnswers(ctx context.Context, limit int) ([][]outbox.Part, error)
+	// DeadAnswer returns the one that the delivery id is a part of; ErrNone.
+	DeadAnswer(ctx context.Context, id string) ([]outbox.Part, error)
 	// Dead counts them.
 	Dead(ctx context.Context) (Dead, error)
-	// SettleMessage and SettlePart note that somebody saw to it; ErrNone if it is
-	// no dead letter.
+	// SettleMessage and SettleParts note that somebody saw to it; ErrNone if it, or
+	// one of them, is no dead letter.
 	SettleMessage(ctx context.Context, id, how string) error
-	SettlePart(ctx context.Context, id, how string) error
-	// ReplayPart commits a new part in place of a dead one.
-	ReplayPart(ctx context.Context, id string, p outbox.Part) error
+	SettleParts(ctx context.Context, parts []outbox.Part, how string) error
+	// ReplayParts commits new parts in place of dead ones; ErrNone.
+	ReplayParts(ctx context.Context, dead, again []outbox.Part) error
 
 	Pairings(ctx context.Context) ([]inbound.Pairing, error)
 	PairedList(ctx context.Context) ([]Paired, error)
@@ -248,10 +251,10 @@ func limit(r *http.Request, normal int) (int, error) {
 
 func unique() string { return strings.ToLower(rand.Text()) }
 
-// Letter is a dead letter: a message that was not answered, or a part of an
-// answer that was not delivered.
+// Letter is a dead letter: a message that was not answered, or what of an answer
+// was not delivered, whatever number of parts that are.
 type Letter struct {
-	ID      string    `json:"id"`
+	ID      string    `json:"id"`   // of a delivery: of its first part
 	Kind    string    `json:"kind"` // message, delivery
 	Chat    string    `json:"chat"`
 	Sender  string    `json:"sender"`
@@ -274,11 +277,20 @@ func letterOf(m turn.Message) Letter {
 	}
 }
 
-func letterOfPart(p outbox.Part) Letter {
-	return Letter{
+// letterOfParts is about the first of them: the others were not tried after it.
+func letterOfParts(parts []outbox.Part) Letter {
+	p := parts[0]
+	l := Letter{
 		ID: p.Delivery, Kind: "delivery", Chat: p.Account + " " + p.Chat, Error: p.Error, Tries: p.Attempts,
 		At: p.Finished, Text: p.Text, Message: p.Message,
 	}
+	for _, more := range parts[1:] {
+		l.Text += "\n" + more.Text
+	}
+	if len(parts) > 1 {
+		l.Error = fmt.Sprintf("parts %d to %d of %d: %s", p.Part, parts[len(parts)-1].Part, p.Parts, p.Error)
+	}
+	return l
 }
 
 func (h *Handler) deadLetters(r *http.Request) (any, error) {
@@ -290,7 +302,7 @@ func (h *Handler) deadLetters(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	parts, err := h.o.Store.DeadParts(r.Context(), n)
+	answers, err := h.o.Store.DeadAnswers(r.Context(), n)
 	if err != nil {
 		return nil, err
 	}
@@ -298,38 +310,38 @@ func (h *Handler) deadLetters(r *http.Request) (any, error) {
 	for _, m := range messages {
 		list = append(list, letterOf(m))
 	}
-	for _, p := range parts {
-		list = append(list, letterOfPart(p))
+	for _, parts := range answers {
+		list = append(list, letterOfParts(parts))
 	}
 	return list, nil
 }
 
 func isDelivery(id string) bool { return strings.HasPrefix(id, "dlv_") }
 
-// dead finds the dead letter that a path names.
-func (h *Handler) dead(r *http.Request) (m turn.Message, p outbox.Part, err error) {
+// dead finds the dead letter that a path names: a message, or parts of an answer.
+func (h *Handler) dead(r *http.Request) (m turn.Message, parts []outbox.Part, err error) {
 	id := r.PathValue("id")
 	none := noSuch("%q is no dead letter; hermes deadletter list shows them", id)
 	if isDelivery(id) {
-		if p, err = h.o.Store.Delivery(r.Context(), id); err == nil && p.State != outbox.Dead || errors.Is(err, ErrNone) {
+		if parts, err = h.o.Store.DeadAnswer(r.Context(), id); errors.Is(err, ErrNone) {
 			err = none
 		}
-		return m, p, err
+		return m, parts, err
 	}
 	m, err = h.o.Store.Find(r.Context(), id)
 	if err == nil && (m.State != turn.Failed || m.Settled != "") || errors.Is(err, turn.ErrUnknown) {
 		err = none
 	}
-	return m, p, err
+	return m, nil, err
 }
 
 func (h *Handler) deadLetter(r *http.Request) (any, error) {
-	m, p, err := h.dead(r)
+	m, parts, err := h.dead(r)
 	if err != nil {
 		return nil, err
 	}
-	if p.Delivery != "" {
-		return letterOfPart(p), nil
+	if len(parts) > 0 {
+		return letterOfParts(parts), nil
 	}
 	return letterOf(m), nil
 }
@@ -340,22 +352,24 @@ type Done struct {
 	New string `json:"new,omitempty"` // what takes its place
 }
 
-// replay has a message answered again, or a part delivered again. It is a new
-// one, so that what was counted stays counted.
+// replay has a message answered again, or the rest of an answer delivered again.
+// It is a new one, so that what was counted stays counted.
 func (h *Handler) replay(r *http.Request) (any, error) {
-	m, p, err := h.dead(r)
+	m, parts, err := h.dead(r)
 	if err != nil {
 		return nil, err
 	}
-	if p.Delivery != "" {
-		again := p
-		again.Delivery, again.State, again.Created = "dlv_"+unique(), outbox.Pending, time.Now()
-		if err := h.o.Store.ReplayPart(r.Context(), p.Delivery, again); err != nil {
+	if len(parts) > 0 {
+		again, now := slices.Clone(parts), time.Now()
+		for i := range again {
+			again[i].Delivery, again[i].State, again[i].Created = "dlv_"+unique(), outbox.Pending, now
+		}
+		if err := h.o.Store.ReplayParts(r.Context(), parts, again); err != nil {
 			return nil, err
 		}
-		h.o.Wake(p.Account)
-		h.o.Audit("deadletter", "replayed", "id", p.Delivery)
-		return Done{p.Delivery, again.Delivery}, nil
+		h.o.Wake(parts[0].Account)
+		h.o.Audit("deadletter", "replayed", "id", parts[0].Delivery)
+		return Done{parts[0].Delivery, again[0].Delivery}, nil
 	}
 	again := turn.Message{
 		ID: m.ID[:4] + unique(), Account: m.Account, External: "replay:" + m.ID, Chat: m.Chat, Session: m.Session,
@@ -369,14 +383,14 @@ func (h *Handler) replay(r *http.Request) (any, error) {
 }
 
 func (h *Handler) drop(r *http.Request) (any, error) {
-	m, p, err := h.dead(r)
+	m, parts, err := h.dead(r)
 	if err != nil {
 		return nil, err
 	}
 	id := m.ID
-	if p.Delivery != "" {
-		id = p.Delivery
-		err = h.o.Store.SettlePart(r.Context(), id, "dropped")
+	if len(parts) > 0 {
+		id = parts[0].Delivery
+		err = h.o.Store.SettleParts(r.Context(), parts, "dropped")
 	} else {
 		err = h.o.Store.SettleMessage(r.Context(), id, "dropped")
 	}
@@ -543,10 +557,11 @@ func (h *Handler) send(r *http.Request) (any, error) {
 		return nil, bad("there is nothing to send")
 	}
 	var parts []outbox.Part
+	now := time.Now() // one for all: they are one answer
 	for i, text := range texts {
 		parts = append(parts, outbox.Part{
 			Delivery: "dlv_" + unique(), Address: outbox.Address{Account: account, Chat: req.Chat, Thread: req.Thread},
-			Part: i + 1, Parts: len(texts), Text: text, Created: time.Now(),
+			Part: i + 1, Parts: len(texts), Text: text, Created: now,
 		})
 	}
 	if err := h.o.Store.Enqueue(r.Context(), parts); err != nil {

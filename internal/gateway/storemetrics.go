@@ -20,7 +20,7 @@ func newStoreCollector(g *Gateway) *storeCollector {
 	return &storeCollector{
 		g:    g,
 		size: prometheus.NewDesc("hermes_database_bytes", "What the database takes, without what can be used again.", nil, nil),
-		dead: prometheus.NewDesc("hermes_dead_letters", "What was given up and nobody saw to, by kind: message, delivery.", []string{"kind"}, nil),
+		dead: prometheus.NewDesc("hermes_dead_letters", "What was given up and nobody saw to, by kind: message, delivery (an answer, whatever number of parts).", []string{"kind"}, nil),
 		open: prometheus.NewDesc("hermes_deliveries_open", "Parts of answers that wait to be sent, by platform.", []string{"platform"}, nil),
 	}
 }

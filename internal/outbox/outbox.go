@@ -45,6 +45,9 @@ type Store interface {
 	// Tried keeps State, Unsure, Tries, Receipt, Error, NotBefore and Finished of p.
 	// repeat: the try that was made was labelled as perhaps a repeat.
 	Tried(ctx context.Context, p Part, repeat bool) error
+	// GiveUp is Tried for a dead part, and gives what follows of the same answer up
+	// with it, in one commit. It returns how many parts that are.
+	GiveUp(ctx context.Context, p Part, repeat bool) (rest int, err error)
 }
 
 // Sender sends: a platform.Adapter.
@@ -256,15 +259,45 @@ func (b *Outbox) deliver(ctx context.Context, q *queue, p Part) bool {
 		repeat := p.Unsure && !b.limits.Dedupes
 		receipt, err := b.try(ctx, &p, repeat)
 		b.judge(&p, q, receipt, err, pause)
-		keeping := context.WithoutCancel(ctx)
-		if !b.persist(ctx, func() error { return b.o.Store.Tried(keeping, p, repeat) }) {
+		keeping, rest := context.WithoutCancel(ctx), 0
+		if !b.persist(ctx, func() (keep error) {
+			if p.State == Dead && !ofText(err) {
+				rest, keep = b.o.Store.GiveUp(keeping, p, repeat)
+				return keep
+			}
+			return b.o.Store.Tried(keeping, p, repeat)
+		}) {
 			return false
 		}
 		if p.State == Sent || p.State == Dead {
-			b.said(p, repeat)
+			b.said(p, repeat, rest)
+			if rest > 0 {
+				b.skip(q, p)
+			}
 			return true
 		}
 	}
+}
+
+// skip forgets what follows p of the same answer; p is the first of q.
+func (b *Outbox) skip(q *queue, p Part) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	kept := slices.Clone(q.parts[:1])
+	for _, other := range q.parts[1:] {
+		if !other.SameAnswer(p) {
+			kept = append(kept, other)
+		}
+	}
+	b.open -= len(q.parts) - len(kept)
+	q.parts = kept
+}
+
+// ofText says whether a platform refused this text alone. Else what follows of the
+// answer would fare no better, or would come after a gap: it is given up as well.
+func ofText(err error) bool {
+	var e *platform.SendError
+	return errors.As(err, &e) && e.Text
 }
 
 // persist repeats write until the store takes it; false: ctx ended before, or the
@@ -350,12 +383,17 @@ func (b *Outbox) judge(p *Part, q *queue, receipt platform.Receipt, err error, p
 	p.NotBefore = now.Add(wait)
 }
 
-func (b *Outbox) said(p Part, repeat bool) {
+// said tells of p, and of the rest parts of its answer that were given up with it.
+func (b *Outbox) said(p Part, repeat bool, rest int) {
 	if b.o.Observe != nil {
 		b.o.Observe.Delivered(p.Account, time.Since(p.Created), p.State == Sent, repeat)
+		for range rest {
+			b.o.Observe.Delivered(p.Account, time.Since(p.Created), false, false)
+		}
 	}
 	if p.State == Dead {
-		b.log.Warn("delivery given up", "delivery", p.Delivery, "message", p.Message, "account", p.Account, "attempts", p.Attempts, "error", p.Error)
+		b.log.Warn("delivery given up", "delivery", p.Delivery, "message", p.Message, "account", p.Account, "attempts", p.Attempts,
+			"parts", 1+rest, "error", p.Error)
 	}
 }
 

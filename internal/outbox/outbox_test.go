@@ -225,6 +225,100 @@ func TestWhatIsRefusedForEverIsDeadAndTheNextOneGoes(t *testing.T) {
 	}
 }
 
+// answer is many parts that are committed together.
+func answer(id, chat string, texts ...string) []outbox.Part {
+	now := time.Now()
+	var parts []outbox.Part
+	for i, text := range texts {
+		p := part(fmt.Sprint(id, "-", i+1), chat, text)
+		p.Message, p.Part, p.Parts, p.Created = "msg_"+id, i+1, len(texts), now
+		parts = append(parts, p)
+	}
+	return parts
+}
+
+// told counts what an observer is told.
+type told struct {
+	mu         sync.Mutex
+	sent, dead int
+}
+
+func (o *told) Delivered(_ string, _ time.Duration, sent, _ bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if sent {
+		o.sent++
+	} else {
+		o.dead++
+	}
+}
+
+// Who leaves in the middle of a long answer: what is left of it is one dead
+// letter, of which the rest is not tried; other answers go their way.
+func TestAnAnswerIsGivenUpAsOne(t *testing.T) {
+	db, n, o := open(t, dbPath(t)), &network{news: make(chan struct{}, 1)}, &told{}
+	n.fail = func(_ int, m platform.Outbound) error {
+		if m.Chat == "gone" && m.Text != "1" && m.Text != "next" {
+			return &platform.SendError{Fate: platform.Never, Err: errors.New("no such nick")}
+		}
+		return nil
+	}
+	put(t, db, nil, answer("long", "gone", "1", "2", "3", "4", "5")...)
+	put(t, db, nil, answer("next", "gone", "next")...)
+	put(t, db, nil, answer("other", "other", "a", "b")...)
+	b, err := outbox.New(outbox.Options{Store: db, Sender: n, Observe: o})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- b.Run(ctx) }()
+	n.wait(t, 4)
+	for deadline := time.Now().Add(patience); b.Open() != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d open", b.Open())
+		}
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if n.calls != 5 || o.sent != 4 || o.dead != 4 {
+		t.Errorf("%d calls, told of %d sent and %d given up", n.calls, o.sent, o.dead)
+	}
+	dead, err := db.DeadAnswers(t.Context(), 10)
+	if err != nil || len(dead) != 1 || len(dead[0]) != 4 {
+		t.Fatalf("%+v %v", dead, err)
+	}
+	for i, p := range dead[0] {
+		if p.Text != fmt.Sprint(i+2) || p.Unsure || !p.Finished.Equal(dead[0][0].Finished) {
+			t.Errorf("part %d of the letter: %+v", i, p)
+		}
+	}
+	if d, err := db.Dead(t.Context()); err != nil || d.Deliveries != 1 {
+		t.Errorf("%+v %v", d, err)
+	}
+	if p := dead[0][3]; p.Attempts != 0 || p.Error != "not tried after part 2 of 5, long-2: no such nick" {
+		t.Errorf("the last part: %+v", p)
+	}
+}
+
+// A text that a platform refuses says nothing about the next.
+func TestARefusedTextIsDeadAlone(t *testing.T) {
+	db, n := open(t, dbPath(t)), &network{}
+	n.fail = func(_ int, m platform.Outbound) error {
+		if m.Text == "bad" {
+			return &platform.SendError{Fate: platform.Never, Text: true, Err: errors.New("no text")}
+		}
+		return nil
+	}
+	put(t, db, nil, answer("a", "a", "1", "bad", "3")...)
+	send(t, db, n)
+	if got := n.wait(t, 2); strings.Join(got, " ") != "a: 1 a: 3" {
+		t.Errorf("%q", got)
+	}
+}
+
 // A try that may have arrived is made again under a label, unless the network
 // drops the second one itself.
 func TestUnsureIsLabelledOrHarmless(t *testing.T) {

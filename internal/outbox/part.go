@@ -47,6 +47,13 @@ type Part struct {
 	Finished  time.Time
 }
 
+// SameAnswer says whether both are parts of one answer: what is committed together
+// has one time.
+func (p Part) SameAnswer(other Part) bool {
+	return p.Message == other.Message && p.Account == other.Account && p.Chat == other.Chat && p.Thread == other.Thread &&
+		p.Created.Equal(other.Created)
+}
+
 // Try is one attempt to send.
 type Try struct {
 	At    time.Time     `json:"at"`

@@ -98,7 +98,9 @@ type SendError struct {
 	After time.Duration
 	// Account: the wait holds for the whole account, not for this chat alone.
 	Account bool
-	Err     error
+	// Text: it is this text that is refused; others may go to the chat.
+	Text bool
+	Err  error
 }
 
 // Error returns the text of the cause.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hermesgw/hermes/internal/admin"
@@ -71,9 +72,32 @@ func (s *Store) DeadMessages(ctx context.Context, limit int) ([]turn.Message, er
 	return s.messages(ctx, ` WHERE `+deadMessage+` ORDER BY id LIMIT ?`, limit)
 }
 
-// DeadParts implements admin.Store.
-func (s *Store) DeadParts(ctx context.Context, limit int) ([]outbox.Part, error) {
-	return s.parts(ctx, ` WHERE `+deadPart+` ORDER BY id LIMIT ?`, limit)
+// DeadAnswers implements admin.Store.
+func (s *Store) DeadAnswers(ctx context.Context, limit int) ([][]outbox.Part, error) {
+	parts, err := s.parts(ctx, ` WHERE `+deadPart+` AND (`+sameAnswer+`) IN
+		(SELECT `+sameAnswer+` FROM outbox WHERE `+deadPart+` GROUP BY `+sameAnswer+` ORDER BY min(id) LIMIT ?) ORDER BY id`, limit)
+	if err != nil {
+		return nil, err
+	}
+	var answers [][]outbox.Part
+	for _, p := range parts {
+		i := slices.IndexFunc(answers, func(a []outbox.Part) bool { return a[0].SameAnswer(p) })
+		if i < 0 {
+			answers = append(answers, []outbox.Part{p})
+			continue
+		}
+		answers[i] = append(answers[i], p)
+	}
+	return answers, nil
+}
+
+// DeadAnswer implements admin.Store.
+func (s *Store) DeadAnswer(ctx context.Context, id string) ([]outbox.Part, error) {
+	parts, err := s.parts(ctx, ` WHERE `+deadPart+` AND (`+sameAnswer+`) = (SELECT `+sameAnswer+` FROM outbox WHERE `+deadPart+` AND delivery = ?) ORDER BY id`, id)
+	if err == nil && len(parts) == 0 {
+		err = admin.ErrNone
+	}
+	return parts, err
 }
 
 // What makes a dead letter, as the partial indexes have it.
@@ -82,10 +106,14 @@ const (
 	deadPart    = `state = 'dead' AND settled = ''`
 )
 
+// sameAnswer is what the parts of one answer have in common, as
+// outbox.Part.SameAnswer has it.
+const sameAnswer = `message, account, chat, thread, created_at`
+
 // Dead implements admin.Store.
 func (s *Store) Dead(ctx context.Context) (d admin.Dead, err error) {
 	var oldest int64
-	err = s.read.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM inbox WHERE `+deadMessage+`), (SELECT count(*) FROM outbox WHERE `+deadPart+`),
+	err = s.read.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM inbox WHERE `+deadMessage+`), (SELECT count(*) FROM (SELECT 1 FROM outbox WHERE `+deadPart+` GROUP BY `+sameAnswer+`)),
 		coalesce((SELECT min(at) FROM (SELECT min(finished_at) AS at FROM inbox WHERE `+deadMessage+`
 			UNION ALL SELECT min(finished_at) FROM outbox WHERE `+deadPart+`)), 0)`).Scan(&d.Messages, &d.Deliveries, &oldest)
 	d.Oldest = timeOf(oldest)
@@ -113,21 +141,35 @@ func (s *Store) SettleMessage(ctx context.Context, id, how string) error {
 	return s.change(ctx, `UPDATE inbox SET settled = ? WHERE message = ? AND state = 'failed' AND settled = ''`, how, id)
 }
 
-// SettlePart implements admin.Store.
-func (s *Store) SettlePart(ctx context.Context, id, how string) error {
-	return s.change(ctx, `UPDATE outbox SET settled = ? WHERE delivery = ? AND state = 'dead' AND settled = ''`, how, id)
+// SettleParts implements admin.Store.
+func (s *Store) SettleParts(ctx context.Context, parts []outbox.Part, how string) error {
+	return s.writer.submit(ctx, &job{need: synced, do: func(tx *writes) error { return settle(tx, parts, how) }})
 }
 
-// ReplayPart implements admin.Store.
-func (s *Store) ReplayPart(ctx context.Context, id string, p outbox.Part) error {
+func settle(tx *writes, parts []outbox.Part, how string) error {
+	for _, p := range parts {
+		if err := changeOne(tx, `UPDATE outbox SET settled = ? WHERE delivery = ? AND `+deadPart, how, p.Delivery); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ReplayParts implements admin.Store.
+func (s *Store) ReplayParts(ctx context.Context, dead, again []outbox.Part) error {
 	return s.writer.submit(ctx, &job{need: synced, do: func(tx *writes) error {
-		if err := changeOne(tx, `UPDATE outbox SET settled = 'replayed' WHERE delivery = ? AND state = 'dead' AND settled = ''`, id); err != nil {
+		if err := settle(tx, dead, "replayed"); err != nil {
 			return err
 		}
-		if err := insertPart(tx, p); err != nil {
-			return err
+		for _, p := range again {
+			if err := insertPart(tx, p); err != nil {
+				return err
+			}
+			if err := changeOne(tx, `UPDATE outbox SET unsure = ? WHERE delivery = ?`, p.Unsure, p.Delivery); err != nil {
+				return err
+			}
 		}
-		return changeOne(tx, `UPDATE outbox SET unsure = ? WHERE delivery = ?`, p.Unsure, p.Delivery)
+		return nil
 	}})
 }
 

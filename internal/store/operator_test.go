@@ -240,7 +240,7 @@ func TestDeadLettersOutliveRetention(t *testing.T) {
 		t.Errorf("more to remove: %v, %v", is, err)
 	}
 
-	if err := errors.Join(s.SettleMessage(t.Context(), "msg_failed", "dropped"), s.SettlePart(t.Context(), "dlv_msg_undelivered", "dropped")); err != nil {
+	if err := errors.Join(s.SettleMessage(t.Context(), "msg_failed", "dropped"), s.SettleParts(t.Context(), []outbox.Part{{Delivery: "dlv_msg_undelivered"}}, "dropped")); err != nil {
 		t.Fatal(err)
 	}
 	if is, err := s.Prunable(t.Context()); !is || err != nil {

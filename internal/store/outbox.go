@@ -102,18 +102,41 @@ func (s *Store) Drop(ctx context.Context, to outbox.Address, at time.Time) (n in
 // Tried implements outbox.Store. It need not survive a power cut: then the part
 // is still being sent, and labelled when it is sent again.
 func (s *Store) Tried(ctx context.Context, p outbox.Part, repeat bool) error {
+	return s.writer.submit(ctx, &job{need: kept, do: func(tx *writes) error { return tried(tx, p, repeat) }})
+}
+
+func tried(tx *writes, p outbox.Part, repeat bool) error {
 	tries, err := json.Marshal(p.Tries)
 	if err != nil {
 		return err
 	}
-	return s.writer.submit(ctx, &job{need: kept, do: func(tx *writes) error {
-		_, err := tx.exec(`UPDATE outbox SET state = ?, unsure = ?, attempts = ?, tries = ?, receipt = ?, error = ?, not_before = ?, finished_at = ?
-			WHERE id = ?`, string(p.State), p.Unsure, p.Attempts, string(tries), p.Receipt, p.Error, micros(p.NotBefore), micros(p.Finished), p.Seq)
-		if err == nil && repeat {
-			_, err = tx.exec(`UPDATE tally SET duplicates = duplicates + 1`)
+	_, err = tx.exec(`UPDATE outbox SET state = ?, unsure = ?, attempts = ?, tries = ?, receipt = ?, error = ?, not_before = ?, finished_at = ?
+		WHERE id = ?`, string(p.State), p.Unsure, p.Attempts, string(tries), p.Receipt, p.Error, micros(p.NotBefore), micros(p.Finished), p.Seq)
+	if err == nil && repeat {
+		_, err = tx.exec(`UPDATE tally SET duplicates = duplicates + 1`)
+	}
+	return err
+}
+
+// GiveUp implements outbox.Store. A power cut is no worse than for Tried.
+func (s *Store) GiveUp(ctx context.Context, p outbox.Part, repeat bool) (rest int, err error) {
+	err = s.writer.submit(ctx, &job{need: kept, do: func(tx *writes) error {
+		if err := tried(tx, p, repeat); err != nil {
+			return err
 		}
+		// The first condition is that of the index of open parts.
+		r, err := tx.exec(`UPDATE outbox SET state = 'dead', error = ?, not_before = 0, finished_at = ?
+			WHERE state IN ('pending', 'sending') AND id > ? AND message = ? AND account = ? AND chat = ? AND thread = ? AND created_at = ?`,
+			fmt.Sprintf("not tried after part %d of %d, %s: %s", p.Part, p.Parts, p.Delivery, p.Error), micros(p.Finished),
+			p.Seq, p.Message, p.Account, p.Chat, p.Thread, micros(p.Created))
+		if err != nil {
+			return err
+		}
+		n, err := r.RowsAffected()
+		rest = int(n)
 		return err
 	}})
+	return rest, err
 }
 
 var _ outbox.Store = (*Store)(nil)

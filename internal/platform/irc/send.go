@@ -55,6 +55,13 @@ func never(err error) *platform.SendError {
 	return &platform.SendError{Fate: platform.Never, Err: fmt.Errorf("cannot send to IRC: %w", err)}
 }
 
+// unsayable is never for the text alone.
+func unsayable(err error) *platform.SendError {
+	no := never(err)
+	no.Text = true
+	return no
+}
+
 func unknown(err error) *platform.SendError {
 	return &platform.SendError{Fate: platform.Unknown, Err: fmt.Errorf("cannot tell whether it was sent to IRC: %w", err)}
 }
@@ -70,7 +77,7 @@ func (a *Adapter) Send(ctx context.Context, m platform.Outbound) (platform.Recei
 	case s == nil:
 		return platform.Receipt{}, retry(fmt.Errorf("not connected to %s", a.options.Server))
 	case len(m.Text) > maxText:
-		return platform.Receipt{}, never(fmt.Errorf("the text has %d bytes, over %d", len(m.Text), maxText))
+		return platform.Receipt{}, unsayable(fmt.Errorf("the text has %d bytes, over %d", len(m.Text), maxText))
 	case !word(m.Chat) || strings.ContainsRune(m.Chat, ','):
 		return platform.Receipt{}, never(fmt.Errorf("%q is no nick and no channel", m.Chat))
 	}
@@ -107,7 +114,7 @@ func (s *session) start(d *delivery) {
 		return
 	}
 	if d.lines = split(d.text, room); len(d.lines) == 0 {
-		s.finish(never(errors.New("nothing is left of the text without control characters")))
+		s.finish(unsayable(errors.New("nothing is left of the text without control characters")))
 	}
 }
 
