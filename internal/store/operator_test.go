@@ -251,6 +251,54 @@ func TestDeadLettersOutliveRetention(t *testing.T) {
 	}
 }
 
+// Where each part of an answer was given up alone, as earlier versions did, they
+// are one letter all the same; any of them names it, once.
+func TestPartsGivenUpAloneAreOneLetter(t *testing.T) {
+	s := open(t, path(t))
+	now := time.Now()
+	var parts []outbox.Part
+	for i := range 3 {
+		p := part(fmt.Sprint("old", i))
+		p.Message, p.Part, p.Parts, p.Created = "msg_old", i+1, 3, now
+		parts = append(parts, p)
+	}
+	answer(t, s, "msg_old", "old", "x", parts...)
+	answer(t, s, "msg_other", "other", "x", part("msg_other"))
+	opened, err := s.OpenParts(t.Context(), "a", 0)
+	if err != nil || len(opened) != 4 {
+		t.Fatal(opened, err)
+	}
+	for _, p := range []outbox.Part{opened[0], opened[2], opened[3]} { // the second waits
+		p.State, p.Finished = outbox.Dead, now
+		if err := s.Tried(t.Context(), p, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d, err := s.Dead(t.Context()); err != nil || d.Deliveries != 2 {
+		t.Errorf("%+v %v", d, err)
+	}
+	list, err := s.DeadAnswers(t.Context(), 1)
+	if err != nil || len(list) != 1 || len(list[0]) != 2 || list[0][0].Part != 1 || list[0][1].Part != 3 {
+		t.Fatalf("%+v %v", list, err)
+	}
+	named, err := s.DeadAnswer(t.Context(), "dlv_old2")
+	if err != nil || len(named) != 2 || named[0].Delivery != "dlv_old0" {
+		t.Errorf("%+v %v", named, err)
+	}
+	if err := s.SettleParts(t.Context(), named, "dropped"); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.DeadAnswer(t.Context(), "dlv_old2"); !errors.Is(err, admin.ErrNone) {
+		t.Errorf("dropped, and still there: %v", err)
+	}
+	if err := s.ReplayParts(t.Context(), named, []outbox.Part{part("again")}); !errors.Is(err, admin.ErrNone) {
+		t.Errorf("dropped, and replayed: %v", err)
+	}
+	if opened, err := s.OpenParts(t.Context(), "a", 0); err != nil || len(opened) != 1 || opened[0].Part != 2 {
+		t.Errorf("open: %+v %v", opened, err)
+	}
+}
+
 // fail accepts a message of session and has its turn fail.
 func fail(t *testing.T, s *store.Store, id, session, reason string) {
 	t.Helper()
