@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hermesgw/hermes/internal/control"
 	"github.com/hermesgw/hermes/internal/guard"
 	"github.com/hermesgw/hermes/internal/proc"
@@ -21,6 +19,7 @@ import (
 	"github.com/hermesgw/hermes/internal/rundir"
 	"github.com/hermesgw/hermes/internal/supervise"
 	"github.com/hermesgw/hermes/internal/supervise/s6slots"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // guardGC keeps the garbage of the guard at a tenth of what lives, which is

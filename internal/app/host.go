@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/user"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/hermesgw/hermes/internal/config"
@@ -16,6 +15,7 @@ import (
 	"github.com/hermesgw/hermes/internal/profile"
 	"github.com/hermesgw/hermes/internal/supervise"
 	"github.com/hermesgw/hermes/internal/supervise/hostunits"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // HostUnit is the gateway of p as a service of this host. runAs is the user of a
@@ -81,7 +81,7 @@ func runAsUser(home, given string) (string, error) {
 	if err != nil {
 		return "", exitcode.With(exitcode.Usage, fmt.Errorf("cannot tell as which user to run, because there is no %q yet: say --run-as USER", home))
 	}
-	st, ok := fi.Sys().(*syscall.Stat_t)
+	st, ok := unix.FileStat(fi)
 	if !ok || st.Uid == 0 {
 		return "", exitcode.With(exitcode.Usage, fmt.Errorf("%q belongs to root: say as which user to run with --run-as USER", home))
 	}

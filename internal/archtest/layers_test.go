@@ -32,7 +32,7 @@ var layers = []struct {
 	{"protocols", []string{"internal/s6", "internal/s6/s6test", "internal/proc", "internal/lease", "internal/sdnotify"}},
 	{"foundation", []string{
 		"internal/atomicfile", "internal/smallfile", "internal/secret", "internal/logging", "internal/buildinfo", "internal/exitcode",
-		"internal/testenv", "internal/filesystem", "internal/typo", "internal/audit",
+		"internal/testenv", "internal/filesystem", "internal/typo", "internal/audit", "internal/unix",
 	}},
 }
 

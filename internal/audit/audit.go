@@ -17,7 +17,7 @@ import (
 	"time"
 	"unicode"
 
-	"golang.org/x/sys/unix"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // FileName is the log's name below the data directory.

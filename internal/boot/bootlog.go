@@ -6,9 +6,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hermesgw/hermes/internal/supervise"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // bootLogBytes is when boot.log becomes boot.log.1: some ten thousand lines.

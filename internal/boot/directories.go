@@ -6,14 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/proc"
 	"github.com/hermesgw/hermes/internal/profile"
 	"github.com/hermesgw/hermes/internal/rundir"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // chooseRunDir returns the first candidate that can be made ready:
@@ -112,7 +110,7 @@ func (b *booter) makeTop(dir string) (fresh bool, err error) {
 	if !fi.IsDir() {
 		return false, fmt.Errorf("%s is not a directory", dir)
 	}
-	st, _ := fi.Sys().(*syscall.Stat_t)
+	st, _ := unix.FileStat(fi)
 	shared := fi.Mode().Perm()&0o022 != 0 && fi.Mode()&os.ModeSticky == 0
 	if st != nil && int(st.Uid) != os.Getuid() && st.Uid != 0 {
 		return false, fmt.Errorf("%s belongs to uid %d", dir, st.Uid)
@@ -219,7 +217,7 @@ func (b *booter) adopt(root *os.Root, name string, whoevers bool) error {
 	if err != nil {
 		return nil // it is not there
 	}
-	st, ok := fi.Sys().(*syscall.Stat_t)
+	st, ok := unix.FileStat(fi)
 	if !ok || st.Uid != 0 && !whoevers || int(st.Uid) == b.id.uid {
 		return nil
 	}
@@ -286,7 +284,7 @@ func checkLinks(home string) error {
 		if err != nil || fi.Mode()&os.ModeSymlink == 0 {
 			continue
 		}
-		if st, ok := fi.Sys().(*syscall.Stat_t); ok && st.Uid != 0 {
+		if st, ok := unix.FileStat(fi); ok && st.Uid != 0 {
 			return exitcode.With(exitcode.Config, fmt.Errorf(
 				"the data directory %s is behind the symbolic link %s of uid %d: name the directory itself, or make the link as root", home, path, st.Uid))
 		}

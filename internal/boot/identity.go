@@ -6,9 +6,8 @@ import (
 	"slices"
 	"strconv"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hermesgw/hermes/internal/exitcode"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // DefaultID is the uid and gid of the services when root starts the container
@@ -97,15 +96,10 @@ func (id identity) giveStreams() {
 			continue
 		}
 		kind := st.Mode & unix.S_IFMT
-		if kind == unix.S_IFIFO || kind == unix.S_IFSOCK || kind == unix.S_IFCHR && isTerminal(fd) {
+		if kind == unix.S_IFIFO || kind == unix.S_IFSOCK || kind == unix.S_IFCHR && unix.IsTerminal(fd) {
 			_ = unix.Fchown(fd, id.uid, id.gid) // information only: what was opened already stays open
 		}
 	}
-}
-
-func isTerminal(fd int) bool {
-	_, err := unix.IoctlGetTermios(fd, unix.TCGETS)
-	return err == nil
 }
 
 func union(groups []int, g int) []int {

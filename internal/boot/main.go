@@ -14,10 +14,9 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/rundir"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // scannerPatience is how long s6-svscan may take to say that it is ready; it
@@ -120,7 +119,7 @@ func awaitScanner(ready *os.File) error {
 type child struct {
 	pid  int
 	tty  bool
-	done chan syscall.WaitStatus // one value
+	done chan unix.WaitStatus // one value
 }
 
 // startChild starts the main program in a process group of its own, in the
@@ -130,7 +129,7 @@ func startChild(o MainOptions) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	tty := isTerminal(0)
+	tty := unix.IsTerminal(0)
 	attr := &os.ProcAttr{Env: o.Environ, Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}}
 	if tty {
 		// A helper takes the terminal and then becomes the program: only a member
@@ -138,22 +137,22 @@ func startChild(o MainOptions) (*child, error) {
 		argv = append([]string{"hermes", "boot", "foreground", "--", path}, argv...)
 		path = o.Binary
 	} else {
-		attr.Sys = &syscall.SysProcAttr{Setpgid: true}
+		attr.Sys = unix.OwnGroup()
 	}
 	p, err := os.StartProcess(path, argv, attr)
 	if err != nil {
 		return nil, execError(path, err)
 	}
-	c := &child{pid: p.Pid, tty: tty, done: make(chan syscall.WaitStatus, 1)}
+	c := &child{pid: p.Pid, tty: tty, done: make(chan unix.WaitStatus, 1)}
 	go c.wait(p)
 	return c, nil
 }
 
 func (c *child) wait(p *os.Process) {
 	state, err := p.Wait()
-	status, _ := state.Sys().(syscall.WaitStatus)
+	status, _ := state.Sys().(unix.WaitStatus)
 	if err != nil {
-		status = syscall.WaitStatus(exitcode.Failed << 8)
+		status = unix.WaitStatus(exitcode.Failed << 8)
 	}
 	c.done <- status
 }
@@ -215,7 +214,7 @@ func execError(path string, err error) error {
 // Foreground makes this process the foreground group of the terminal on stdin
 // and becomes argv (program path first).
 func Foreground(path string, argv, environ []string) error {
-	if err := syscall.Setpgid(0, 0); err != nil {
+	if err := unix.Setpgid(0, 0); err != nil {
 		return fmt.Errorf("cannot make a process group: %w", err)
 	}
 	// A background process that takes the terminal gets TTOU, which stops it.
@@ -230,7 +229,7 @@ func Foreground(path string, argv, environ []string) error {
 
 // exitCode is the container's: what the main program exited with, 0 when the
 // stop killed it, else 128 plus the signal.
-func exitCode(status syscall.WaitStatus, killedByUs bool) int {
+func exitCode(status unix.WaitStatus, killedByUs bool) int {
 	if status.Exited() {
 		return status.ExitStatus()
 	}

@@ -8,11 +8,10 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/rundir"
 	"github.com/hermesgw/hermes/internal/s6"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // hookNames are the files in .s6-svscan that s6-svscan executes (s6-svscan

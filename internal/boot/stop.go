@@ -12,11 +12,10 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hermesgw/hermes/internal/rundir"
 	"github.com/hermesgw/hermes/internal/s6"
 	"github.com/hermesgw/hermes/internal/supervise"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 const (

@@ -14,10 +14,10 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/hermesgw/hermes/internal/control"
 	"github.com/hermesgw/hermes/internal/exitcode"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // sessionHeader continues a conversation.
@@ -81,8 +81,7 @@ func (c conversation) converse(ctx context.Context, in io.Reader) error {
 }
 
 func isTerminal(f *os.File) bool {
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
+	return unix.IsTerminal(int(f.Fd()))
 }
 
 // say sends one message and prints the answer as it comes.

@@ -26,6 +26,7 @@ import (
 	"github.com/hermesgw/hermes/internal/supervise"
 	"github.com/hermesgw/hermes/internal/supervise/s6slots"
 	"github.com/hermesgw/hermes/internal/supervise/slot"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // waitLimit is how long start and restart wait for ready or failed.
@@ -213,7 +214,7 @@ func takeDescriptor(name string) (*os.File, error) {
 	if err != nil || fd < 3 {
 		return nil, usage("%s is %q: it must be the number of a descriptor from 3 up", name, text)
 	}
-	syscall.CloseOnExec(fd)
+	unix.CloseOnExec(fd)
 	return os.NewFile(uintptr(fd), name), nil
 }
 

@@ -36,6 +36,7 @@ import (
 	"github.com/hermesgw/hermes/internal/rundir"
 	"github.com/hermesgw/hermes/internal/supervise"
 	"github.com/hermesgw/hermes/internal/supervise/slot"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 func init() {
@@ -87,6 +88,9 @@ func OneLine(err error) string {
 // Init boots the container with its command; parse tells what hermes would make
 // of that.
 func Init(args []string, parse func([]string) boot.MainProgram) error {
+	if err := supervises(); err != nil {
+		return err
+	}
 	binary, err := executable()
 	if err != nil {
 		return err
@@ -101,6 +105,9 @@ func Init(args []string, parse func([]string) boot.MainProgram) error {
 
 // Main runs the container's command as the wrapper that carries its exit code.
 func Main(args []string) error {
+	if err := supervises(); err != nil {
+		return err
+	}
 	binary, err := executable()
 	if err != nil {
 		return err
@@ -114,6 +121,14 @@ func Main(args []string) error {
 		Args: args, Environ: os.Environ(), Run: rundir.Dir(os.Getenv(rundir.EnvVar)), Binary: binary, Stderr: os.Stderr,
 		Ready: ready, Stop: stop, IsCommand: boot.IsCommand,
 	})
+}
+
+// supervises is nil where this system can supervise with s6.
+func supervises() error {
+	if err := unix.NeedLinux(); err != nil {
+		return fmt.Errorf("cannot supervise with s6: %w; run the gateway in the foreground with: hermes gateway run --no-supervise", err)
+	}
+	return nil
 }
 
 func executable() (string, error) {
@@ -138,6 +153,9 @@ func isSlots(argv0 string) bool {
 // isSlots is true, says as what. It has no handler for TERM: a pause that is told
 // to end must die of it.
 func runSlots(ctx context.Context, argv []string) error {
+	if err := supervises(); err != nil {
+		return err
+	}
 	dir, err := os.Getwd()
 	if err != nil {
 		return fmt.Errorf("cannot tell the slot: %w", err)

@@ -12,9 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hermesgw/hermes/internal/proc"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 const (

@@ -27,9 +27,8 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hermesgw/hermes/internal/exitcode"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // FileName is the lock's name in the home of a profile.
@@ -147,9 +146,9 @@ func take(path string) (*os.File, error) {
 // enough to lock it. Go opens close-on-exec: a child that outlives us must not
 // keep the lock.
 func openLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if errors.Is(err, os.ErrPermission) {
-		if old, readErr := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0); readErr == nil {
+		if old, readErr := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|syscall.O_NONBLOCK, 0); readErr == nil {
 			return old, nil
 		}
 	}
@@ -170,7 +169,7 @@ func foreign(f *os.File) bool {
 // name in it counts as long as its writer lives.
 func lockBeside(home string) (*os.File, error) {
 	path := filepath.Join(home, besideName)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open %q: %w; the data directory must be writable for this user", path, err)
 	}
@@ -246,7 +245,7 @@ func Probe(dir string, other func(path string) (got bool, err error)) error {
 
 // Try says whether the lock on path could be had right now; it keeps nothing.
 func Try(path string) (bool, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW, 0)
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return false, fmt.Errorf("cannot try the lock: %w", err)
 	}
@@ -294,7 +293,7 @@ func same(a, b *os.File) bool {
 // lock retries a call that a signal interrupted.
 func lock(f *os.File) error {
 	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if !errors.Is(err, syscall.EINTR) {
 			return err
 		}
@@ -340,7 +339,7 @@ func holder(f *os.File) Holder {
 	if h := read(f); h.Host != "" {
 		return h
 	}
-	beside, err := os.OpenFile(filepath.Join(filepath.Dir(f.Name()), besideName), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	beside, err := os.OpenFile(filepath.Join(filepath.Dir(f.Name()), besideName), os.O_RDONLY|unix.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return Holder{}
 	}

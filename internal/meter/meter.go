@@ -17,10 +17,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hermesgw/hermes/internal/atomicfile"
 	"github.com/hermesgw/hermes/internal/supervise"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // FileName is the name of the file in a profile's home.

@@ -17,10 +17,9 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hermesgw/hermes/internal/atomicfile"
 	"github.com/hermesgw/hermes/internal/supervise"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // FileName is what was told, below the data directory.

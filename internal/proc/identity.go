@@ -7,32 +7,17 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 
-	"golang.org/x/sys/unix"
-)
-
-// CAP_SETGID and CAP_SETUID of capability.h.
-const (
-	capSetgid = 6
-	capSetuid = 7
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // CanBecome says whether the kernel lets this process change its user: root
 // in a container with dropped capabilities may not.
-func CanBecome() bool {
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData // version 3 has two words
-	if err := unix.Capget(&hdr, &data[0]); err != nil {
-		return false
-	}
-	has := func(bit uint) bool { return data[0].Effective&(1<<bit) != 0 }
-	return has(capSetgid) && has(capSetuid)
-}
+func CanBecome() bool { return unix.CanSetIDs() }
 
 // Become changes groups, gid and uid of the whole process, for good.
 func Become(uid, gid int, groups []int) error {
-	if err := errors.Join(syscall.Setgroups(groups), syscall.Setgid(gid), syscall.Setuid(uid)); err != nil {
+	if err := errors.Join(unix.Setgroups(groups), unix.Setgid(gid), unix.Setuid(uid)); err != nil {
 		return fmt.Errorf("cannot become uid %d gid %d: %w", uid, gid, err)
 	}
 	return nil
@@ -75,13 +60,14 @@ func IdentityOf(pid int) (Identity, error) {
 // to stay root otherwise: what f opens, makes or follows, that user could have.
 // f must stay on its goroutine. The process's other threads are not touched.
 func WithFilesOf(uid, gid int, f func() error) error {
+	if err := unix.NeedLinux(); err != nil {
+		return fmt.Errorf("cannot use files as uid %d: %w; run this command as that user", uid, err)
+	}
 	done := make(chan error, 1)
 	go func() {
 		// Never unlocked: the thread ends with this goroutine, and so does its user.
 		runtime.LockOSThread()
-		_, _, _ = syscall.RawSyscall(syscall.SYS_SETFSGID, uintptr(gid), 0, 0) // reports no failure (setfsuid(2))
-		_, _, _ = syscall.RawSyscall(syscall.SYS_SETFSUID, uintptr(uid), 0, 0)
-		if now, _, _ := syscall.RawSyscall(syscall.SYS_SETFSUID, ^uintptr(0), 0, 0); int(now) != uid {
+		if unix.SetFSIDs(uid, gid) != uid {
 			done <- fmt.Errorf("cannot use files as uid %d", uid)
 			return
 		}
@@ -90,14 +76,21 @@ func WithFilesOf(uid, gid int, f func() error) error {
 	return <-done
 }
 
-// Owner is who a file belongs to.
+// Owner is who a file belongs to, -1 where files have no such owner (Windows).
 func Owner(fi os.FileInfo) (uid, gid int) {
-	st := fi.Sys().(*syscall.Stat_t) // what every FileInfo of this system's files holds
+	st, ok := unix.FileStat(fi)
+	if !ok {
+		return -1, -1
+	}
 	return int(st.Uid), int(st.Gid)
 }
 
-// FileID is what names a file as long as it is there: its device and inode.
+// FileID is what names a file as long as it is there: its device and inode; 0
+// where they are unknown (Windows).
 func FileID(fi os.FileInfo) (dev, ino uint64) {
-	st := fi.Sys().(*syscall.Stat_t) // as above
+	st, ok := unix.FileStat(fi)
+	if !ok {
+		return 0, 0
+	}
 	return uint64(st.Dev), st.Ino
 }

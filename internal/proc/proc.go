@@ -14,9 +14,8 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hermesgw/hermes/internal/smallfile"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // Process identifies one process of this pid namespace.
@@ -46,6 +45,9 @@ const maxStat = 2 << 10
 // Read describes pid. A process that is gone gives an error that wraps
 // os.ErrNotExist.
 func Read(pid int) (Process, error) {
+	if err := unix.NeedLinux(); err != nil { // a missing /proc would say that the process is gone
+		return Process{}, fmt.Errorf("cannot read process %d: %w", pid, err)
+	}
 	b, err := smallfile.Read(path(pid, "stat"), maxStat)
 	if err != nil {
 		if errors.Is(err, unix.ESRCH) { // it ended between open and read

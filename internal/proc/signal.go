@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // endPoll is how often End looks whether its processes are gone. There is no
@@ -17,6 +17,9 @@ const endPoll = 10 * time.Millisecond
 // The pidfd is opened before the start time is compared, so that a reused pid
 // can never be hit.
 func (p Process) Signal(sig unix.Signal) error {
+	if err := unix.NeedLinux(); err != nil {
+		return fmt.Errorf("cannot signal process %d: %w", p.PID, err)
+	}
 	fd, err := unix.PidfdOpen(p.PID, 0)
 	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) { // gVisor, old seccomp profiles
 		return p.kill(sig)
@@ -28,7 +31,7 @@ func (p Process) Signal(sig unix.Signal) error {
 	if !p.Alive() {
 		return nil
 	}
-	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil {
+	if err := unix.PidfdSendSignal(fd, sig); err != nil {
 		return gone(p, err)
 	}
 	return nil
@@ -53,6 +56,9 @@ func gone(p Process, err error) error {
 // returns none, because a process may fork while it is being killed. It
 // returns how many it signalled, and an error when ctx ends first.
 func End(ctx context.Context, find func() []Process, grace time.Duration) (int, error) {
+	if err := unix.NeedLinux(); err != nil {
+		return 0, fmt.Errorf("cannot find what to end: %w", err)
+	}
 	told := map[Process]bool{}
 	killAt := time.Now().Add(grace)
 	tick := time.NewTicker(endPoll)

@@ -7,7 +7,7 @@ import (
 	"os"
 	"strconv"
 
-	"golang.org/x/sys/unix"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // A tag is a number that a process cannot lose by accident: it stands in the

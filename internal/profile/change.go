@@ -16,6 +16,7 @@ import (
 	"github.com/hermesgw/hermes/internal/atomicfile"
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/lease"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 const (
@@ -108,7 +109,7 @@ func Remove(dataDir string, paths ...string) error {
 func InUse(dataDir string) (string, error) {
 	path := filepath.Join(dataDir, inUseFile)
 	// A link or a FIFO in its place must lead nowhere and not block.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return Default, nil
 	}

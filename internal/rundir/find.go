@@ -8,11 +8,11 @@ import (
 	"sort"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/hermesgw/hermes/internal/proc"
 	"github.com/hermesgw/hermes/internal/runmode"
 	"github.com/hermesgw/hermes/internal/s6"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // Options says where to look.
@@ -153,7 +153,7 @@ func owners(path string) (uid, gid int) {
 }
 
 func writable(dir string) bool {
-	return syscall.Access(dir, 2 /* W_OK */) == nil
+	return unix.Access(dir, 2 /* W_OK */) == nil
 }
 
 func isDenied(err error) bool {

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // Event is a byte that s6-supervise sends to the subscribers of its service.

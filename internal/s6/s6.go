@@ -20,9 +20,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hermesgw/hermes/internal/smallfile"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // What can be wrong with a service or a scan directory. Functions wrap these

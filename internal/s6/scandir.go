@@ -9,10 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // Scandir is the path of the directory that an s6-svscan serves: each
@@ -242,7 +241,7 @@ func (s Scandir) handOver(entry string) error {
 		if err != nil {
 			return err
 		}
-		if st, ok := info.Sys().(*syscall.Stat_t); ok && !d.IsDir() && st.Nlink > 1 {
+		if st, ok := unix.FileStat(info); ok && !d.IsDir() && st.Nlink > 1 {
 			return fmt.Errorf("cannot give away %q: it has %d names", path, st.Nlink)
 		}
 		return root.Lchown(path, int(owner.Uid), int(owner.Gid))

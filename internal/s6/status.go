@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hermesgw/hermes/internal/smallfile"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // Status is what s6-supervise says about its service, as of its last change.
@@ -46,14 +47,14 @@ type WaitStatus uint16
 
 // Signal is what killed the process, 0 if it exited.
 func (w WaitStatus) Signal() syscall.Signal {
-	if ws := syscall.WaitStatus(w); ws.Signaled() {
+	if ws := unix.WaitStatus(w); ws.Signaled() {
 		return ws.Signal()
 	}
 	return 0
 }
 
 // Code is the exit code (0 to 255), or -1 if a signal killed the process.
-func (w WaitStatus) Code() int { return syscall.WaitStatus(w).ExitStatus() }
+func (w WaitStatus) Code() int { return unix.WaitStatus(w).ExitStatus() }
 
 // The two forms of supervise/status, told apart by their length. All integers
 // are big-endian.

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // Unregister stops the service name, ends its supervisor and its logger's,

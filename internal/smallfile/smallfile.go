@@ -14,7 +14,7 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // ErrTooLong is a file with more in it than its reader allows.

@@ -8,9 +8,8 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hermesgw/hermes/internal/exitcode"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // The crash policy's numbers.

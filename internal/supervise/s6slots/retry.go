@@ -8,11 +8,10 @@ import (
 	"path/filepath"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hermesgw/hermes/internal/s6"
 	"github.com/hermesgw/hermes/internal/supervise"
 	"github.com/hermesgw/hermes/internal/supervise/slot"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // Retrier tries slots again that are parked because their configuration is

@@ -5,14 +5,13 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hermesgw/hermes/internal/guard"
 	"github.com/hermesgw/hermes/internal/proc"
 	"github.com/hermesgw/hermes/internal/rundir"
 	"github.com/hermesgw/hermes/internal/s6"
 	"github.com/hermesgw/hermes/internal/supervise"
 	"github.com/hermesgw/hermes/internal/supervise/slot"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // Runs lists, again and again, the gateways of a tree that run and ought to. It

@@ -15,12 +15,11 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/proc"
 	"github.com/hermesgw/hermes/internal/rundir"
 	"github.com/hermesgw/hermes/internal/supervise"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 const (
@@ -312,7 +311,7 @@ func logRoom(dir string) error {
 	if err := unix.Statfs(dir, &fs); err != nil {
 		return fmt.Errorf("cannot measure %q: %w", dir, err)
 	}
-	if free := fs.Bavail * uint64(fs.Bsize); free < logFreeBytes {
+	if free := uint64(fs.Bavail) * uint64(fs.Bsize); free < logFreeBytes {
 		return fmt.Errorf("%d bytes free in %q, %d needed", free, dir, logFreeBytes)
 	}
 	return nil

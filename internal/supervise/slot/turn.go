@@ -10,10 +10,9 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hermesgw/hermes/internal/rundir"
 	"github.com/hermesgw/hermes/internal/supervise"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // EnvStarting tells a gateway which descriptor is its turn to start: a lock that
@@ -80,7 +79,7 @@ func takeTurn(ctx context.Context, spec supervise.Spec) *os.File {
 // openLock opens a file that only its lock matters of. The flock module keeps its
 // descriptor to itself, and this one is inherited.
 func openLock(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 }
 
 func lock(f *os.File, how int) error {

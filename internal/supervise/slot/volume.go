@@ -9,13 +9,12 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hermesgw/hermes/internal/audit"
 	"github.com/hermesgw/hermes/internal/meter"
 	"github.com/hermesgw/hermes/internal/proc"
 	"github.com/hermesgw/hermes/internal/profile"
 	"github.com/hermesgw/hermes/internal/supervise"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 const (

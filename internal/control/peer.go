@@ -4,11 +4,10 @@ import (
 	"errors"
 	"net"
 
-	"golang.org/x/sys/unix"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
-// peerUID asks the kernel who is at the other end: SO_PEERCRED of unix(7), the
-// uid at the time of connect, in our user namespace.
+// peerUID asks the kernel who is at the other end.
 func peerUID(conn net.Conn) (int, error) {
 	uc, ok := conn.(*net.UnixConn)
 	if !ok {
@@ -18,13 +17,11 @@ func peerUID(conn net.Conn) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	var cred *unix.Ucred
+	var uid int
 	var credErr error
-	err = raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
+	err = raw.Control(func(fd uintptr) { uid, credErr = unix.PeerUID(int(fd)) })
 	if err := errors.Join(err, credErr); err != nil {
 		return -1, err
 	}
-	return int(cred.Uid), nil
+	return uid, nil
 }

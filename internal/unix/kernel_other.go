@@ -1,0 +1,35 @@
+//go:build !linux
+
+package unix
+
+import "os"
+
+// Names that only the calls below take, and those refuse; SIGPWR never comes.
+const (
+	O_PATH                 = 0
+	PR_SET_CHILD_SUBREAPER = 0
+	RLIMIT_RTTIME          = 0
+	SIGPWR                 = Signal(30)
+	TIOCINQ                = 0
+	TIOCSPGRP              = 0
+)
+
+// Rlimit is the type of Linux. No call fills it.
+type Rlimit struct{ Cur, Max uint64 }
+
+// CanSetIDs says whether this process may become any user: it is root.
+func CanSetIDs() bool { return os.Geteuid() == 0 }
+
+// SetFSIDs does nothing: no thread has a user of its own.
+func SetFSIDs(int, int) (now int) { return -1 }
+
+// The calls.
+func PidfdSendSignal(int, Signal) error                   { return ErrNeedsLinux }
+func Dup3(int, int, int) error                            { return ErrNeedsLinux }
+func IoctlGetInt(int, uint) (int, error)                  { return -1, ErrNeedsLinux }
+func IoctlSetPointerInt(int, uint, int) error             { return ErrNeedsLinux }
+func Mkfifoat(int, string, uint32) error                  { return ErrNeedsLinux }
+func PidfdOpen(int, int) (int, error)                     { return -1, ErrNeedsLinux }
+func Prctl(int, uintptr, uintptr, uintptr, uintptr) error { return ErrNeedsLinux }
+func Prlimit(int, int, *Rlimit, *Rlimit) error            { return ErrNeedsLinux }
+func Setrlimit(int, *Rlimit) error                        { return ErrNeedsLinux }
