@@ -1,6 +1,7 @@
 #!/bin/sh
-# Formatting, go vet, staticcheck and shellcheck over the whole tree. Every
-# finding is printed; any of them fails.
+# Formatting, go vet, staticcheck and shellcheck over the whole tree, and the types
+# of hermes on the systems named (GOOS/GOARCH …). Every finding is printed; any of
+# them fails.
 set -eu
 cd "$(dirname "$0")/.."
 bad=0
@@ -13,6 +14,7 @@ if [ -n "$unformatted" ]; then
 fi
 go vet ./... || bad=1
 go tool staticcheck ./... || bad=1
+[ $# = 0 ] || go run ./scripts/elsewhere ./cmd/hermes "$@" || bad=1
 shellcheck scripts/*.sh docker/*.sh .ci/run || bad=1
 [ $bad = 0 ] && echo "lint: clean"
 exit $bad

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/hermesgw/hermes/internal/exitcode"
@@ -39,8 +40,9 @@ const (
 	deadlockPath = "/test/deadlock"
 )
 
-// maxSocketPath is sizeof(sun_path) of unix(7) less the closing zero.
-const maxSocketPath = 107
+// maxSocketPath is sizeof(sun_path) of unix(7) less the closing zero: 107 bytes on
+// Linux, 103 on macOS and FreeBSD.
+const maxSocketPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 
 // ErrNoGateway means that nobody listens on the socket.
 var ErrNoGateway = errors.New("no gateway is listening")

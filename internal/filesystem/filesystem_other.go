@@ -1,10 +1,13 @@
-//go:build !linux
+//go:build !linux && !darwin && !freebsd
 
 package filesystem
 
-import "math"
+import (
+	"fmt"
+	"runtime"
+)
 
-// Of knows nothing here; only Linux tells filesystems apart.
-func Of(string) (Info, error) {
-	return Info{Free: math.MaxInt64, Countless: true}, nil
+// Of cannot tell.
+func Of(path string) (Info, error) {
+	return Info{}, fmt.Errorf("cannot tell the filesystem of %q: hermes does not know those of %s", path, runtime.GOOS)
 }

@@ -2,9 +2,9 @@
 // compiling it: it reads the sources that such a build would take and checks
 // their types. Of what is not this module's own it skips the function bodies.
 //
-// A build would tell the same and the linker's part too, but costs minutes for
-// each system, nearly all of it SQLite; this takes seconds. make build-elsewhere
-// is the build.
+// A build tells the same and the linker's part too, but takes minutes of CPU for
+// each system where nothing is cached, nearly all of them for SQLite; this takes
+// two seconds. make build-elsewhere is the build.
 //
 //	go run ./scripts/elsewhere ./cmd/hermes darwin/arm64 windows/amd64
 package main
