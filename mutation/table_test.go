@@ -109,7 +109,7 @@ func mutants() []mutant {
 		},
 		{
 			guard: "one holder per profile", file: "internal/lease/lease.go",
-			old: `syscall.LOCK_EX|syscall.LOCK_NB`, new: `syscall.LOCK_SH|syscall.LOCK_NB`,
+			old: `unix.LOCK_EX|unix.LOCK_NB`, new: `1|unix.LOCK_NB`, // LOCK_SH of flock(2)
 			pkg: "./internal/lease", test: "TestSecondIsRefusedAndToldWhoHolds",
 			fails: "has no working locks",
 		},
