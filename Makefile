@@ -34,7 +34,7 @@ build-linux:
 build-arm64: ## bin/linux-arm64/hermes
 	@GOOS=linux GOARCH=arm64 $(BUILD) -o bin/linux-arm64/hermes ./cmd/hermes
 
-# Each of these takes some three minutes of CPU when nothing is cached, nearly all of it for SQLite. So
+# Each of these takes nearly three minutes of CPU when nothing is cached, most of it for SQLite. So
 # make test does not: lint checks the types of all of it for each system in seconds (scripts/elsewhere).
 build-elsewhere: ## build for macOS, FreeBSD and Windows, to nowhere
 	@for system in $(ELSEWHERE); do \

@@ -3,7 +3,7 @@
 // their types. Of what is not this module's own it skips the function bodies.
 //
 // A build tells the same and the linker's part too, but takes minutes of CPU for
-// each system where nothing is cached, nearly all of them for SQLite; this takes
+// each system where nothing is cached, most of them for SQLite; this takes
 // two seconds. make build-elsewhere is the build.
 //
 //	go run ./scripts/elsewhere ./cmd/hermes darwin/arm64 windows/amd64
