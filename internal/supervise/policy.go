@@ -32,6 +32,9 @@ const (
 	RateStarts = 10
 	RateWindow = time.Minute
 	FreeStarts = 3
+	// clockSlack is how far a clock that is only corrected, not set, can differ
+	// over the longest usual pause: Linux slews by at most 0.5 ms in a second.
+	clockSlack = time.Second
 )
 
 // Meter is what the policy remembers of the deaths before. It decays: a good
@@ -46,14 +49,21 @@ type Meter struct {
 
 // count adds one death to what the run before it did not forgive.
 func (m Meter) count(d Death) Meter {
-	m.Deaths = max(0, m.Deaths-int(d.Lived/ForgiveEvery)) + 1
+	m.Deaths = max(0, m.Deaths-int(max(0, d.Lived)/ForgiveEvery)) + 1
 	return m
 }
 
-// wait is how long the rate forbids the next start. Starts that lie ahead are
-// a clock's that was set back, and say nothing.
+// until is the meter without the starts that lie ahead of now: they are a
+// clock's that was set back, and say nothing.
+func (m Meter) until(now time.Time) Meter {
+	latest := now.Add(clockSlack)
+	m.Starts = slices.DeleteFunc(slices.Clone(m.Starts), func(at time.Time) bool { return at.After(latest) })
+	return m
+}
+
+// wait is how long the rate forbids the next start.
 func (m Meter) wait(now time.Time) time.Duration {
-	if m.Deaths < FreeStarts || len(m.Starts) < RateStarts || m.Starts[len(m.Starts)-1].After(now) {
+	if m.Deaths < FreeStarts || len(m.Starts) < RateStarts {
 		return 0
 	}
 	return max(0, m.Starts[len(m.Starts)-RateStarts].Add(RateWindow).Sub(now))
@@ -73,8 +83,8 @@ type Death struct {
 	At       time.Time
 	Code     int            // exit code, when Signal is 0
 	Signal   syscall.Signal // 0 when it exited by itself
-	Lived    time.Duration  // how long the run lasted, its pause excluded
-	ReadyFor time.Duration  // how long it had been ready, 0 if never
+	Lived    time.Duration  // how long the run lasted, its pause excluded; by a clock that nobody sets
+	ReadyFor time.Duration  // how long it had been ready, 0 if never; at most Lived
 	NoMemory bool           // the kernel killed for want of memory while it ran
 	Asked    bool           // a stop or restart command was outstanding
 	Said     string         // its last error line, or why the guard ended it; "" if neither left any
@@ -132,7 +142,7 @@ func Decide(d Death, m Meter, backoffMax time.Duration, jitter float64) Decision
 	if d.ReadyFor >= GoodRun {
 		return Decision{Action: RestartNow, Reason: reason}
 	}
-	m = m.count(d)
+	m = m.count(d).until(d.At)
 	if m.Deaths >= ParkAfter {
 		m.Starts = nil // the trials are far apart
 		return Decision{Trial, TrialEvery, m, fmt.Sprintf("%d deaths without a minute of readiness, the last: %s", m.Deaths, reason)}

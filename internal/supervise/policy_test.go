@@ -170,6 +170,34 @@ func TestClockSetBackDoesNotHoldAStart(t *testing.T) {
 	}
 }
 
+// Nor does it later, when the starts that lie ahead stand beside new ones.
+func TestClockSetBackHoldsNoLaterStart(t *testing.T) {
+	for _, back := range []time.Duration{5 * time.Second, minute, time.Hour, 24 * time.Hour, 20 * 365 * 24 * time.Hour} {
+		m := supervise.Meter{Deaths: 3}
+		at := time.Unix(2e9, 0)
+		for n := range 60 {
+			if n == 11 { // ten starts are known
+				at = at.Add(-back)
+			}
+			d := supervise.Decide(supervise.Death{Code: 1, At: at}, m, time.Second, almost)
+			m = d.Meter
+			m.Deaths = min(m.Deaths, 10) // never parked
+			if at = at.Add(d.Delay); d.Delay > supervise.RateWindow {
+				t.Fatalf("set back by %s: after %d deaths it is dark for %s", back, n+1, d.Delay)
+			}
+		}
+	}
+}
+
+// A run cannot have lived for less than no time, whatever the clocks say; it is
+// one death, not a hundred.
+func TestNegativeLifeIsOneDeath(t *testing.T) {
+	d := supervise.Decide(supervise.Death{Code: 1, Lived: -24 * time.Hour, ReadyFor: -24 * time.Hour}, supervise.Meter{}, minute, 0)
+	if d.Meter.Deaths != 1 || d.Action != supervise.RestartNow {
+		t.Errorf("%d deaths, %s", d.Meter.Deaths, d.Action)
+	}
+}
+
 func checkRate(rt *rapid.T, starts []time.Duration) {
 	for first := 3; first < len(starts); first++ {
 		within := 0
