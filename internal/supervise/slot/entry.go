@@ -34,6 +34,7 @@ const (
 	leftoverGrace = 1500 * time.Millisecond // of the 2 s that a leftover is given in all
 	leftoverLimit = 5 * time.Second         // then give up: something cannot be killed
 	pausePoll     = 50 * time.Millisecond   // how soon `gateway start` ends a pause
+	clockSet      = 2 * time.Second         // a clock that is this wrong was set, not corrected
 
 	// s6-log: 10 archives of 1 MB, 5 MB free or none (a full disk made it deaf for minutes, measured).
 	logArchives  = 10
@@ -116,20 +117,27 @@ func setEnv(env []string, entries ...string) []string {
 	return env
 }
 
-// servePause waits out a backoff. It ends at once when the record loses its
-// pause (`gateway start`), or with TERM, which kills this process.
+// servePause waits out a backoff, by a clock that nobody sets. It ends at once when
+// the record loses its pause (`gateway start`), or with TERM, which kills this
+// process.
 func (e Entry) servePause(ctx context.Context) error {
+	end := proc.Uptime() + ReadRecord(e.Dir).pause(time.Now())
 	tick := time.NewTicker(pausePoll)
 	defer tick.Stop()
 	for {
 		r := ReadRecord(e.Dir)
-		if r.Until == nil {
+		left := end - proc.Uptime()
+		switch {
+		case r.Until == nil:
 			return nil
-		}
-		if !time.Now().Before(*r.Until) {
+		case left <= 0:
 			return ChangeRecord(e.Dir, func(r *Record) {
 				r.State, r.Until, r.Reason = "", nil, "" // the meter stays: this start is the trial
 			})
+		case (time.Until(*r.Until) - left).Abs() > clockSet:
+			if err := ChangeRecord(e.Dir, func(r *Record) { r.follow(time.Now().Add(left)) }); err != nil {
+				return err
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -137,6 +145,25 @@ func (e Entry) servePause(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// pause is what is left at now of the pause in the record: never more than it was
+// meant to be, when the clock was set back since.
+func (r Record) pause(now time.Time) time.Duration {
+	if r.Until == nil {
+		return 0
+	}
+	return min(r.Until.Sub(now), r.Until.Sub(r.At))
+}
+
+// follow has the pause in the record end at until: the clock was set, and those
+// who read when it ends look at that clock.
+func (r *Record) follow(until time.Time) {
+	if r.Until == nil { // somebody ended it just now
+		return
+	}
+	r.At = r.At.Add(until.Sub(*r.Until))
+	r.Until = after(until, 0)
 }
 
 // recordRun notes who this run is: exec keeps the pid, and s6-supervise made
@@ -158,7 +185,7 @@ func (e Entry) recordRun(spec supervise.Spec) error {
 			by = r.By
 		}
 		r.By, r.Config = "", Fingerprint(spec)
-		r.Started, r.PID, r.Ticks, r.OOMKills = time.Now(), 0, 0, nil
+		r.Started, r.StartedUp, r.PID, r.Ticks, r.OOMKills = time.Now(), proc.Uptime(), 0, 0, nil
 		if self.Session == self.PID { // else the session holds others too
 			r.PID, r.Ticks = self.PID, self.Start
 		}

@@ -51,7 +51,7 @@ func (e Entry) Finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	death, by, err := e.death(status, time.Now())
+	death, by, err := e.death(status, time.Now(), proc.Uptime())
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (e Entry) sweep(ctx context.Context, spec supervise.Spec) {
 
 // death decodes finish's arguments and asks whether the end was asked for, and
 // by whom.
-func (e Entry) death(status s6.Status, now time.Time) (d supervise.Death, by string, err error) {
+func (e Entry) death(status s6.Status, now time.Time, up time.Duration) (d supervise.Death, by string, err error) {
 	d.At = now
 	if len(e.Args) < 2 {
 		return d, "", exitcode.With(exitcode.Usage, fmt.Errorf("finish wants CODE SIGNAL NAME, got %q", e.Args))
@@ -92,14 +92,10 @@ func (e Entry) death(status s6.Status, now time.Time) (d supervise.Death, by str
 		}
 		d.Code, d.Signal = 0, syscall.Signal(sig)
 	}
-	// While finish runs the ready flag is gone already; the stamp is this
-	// run's if it is younger than the run.
 	r := ReadRecord(e.Dir)
-	if !r.Started.IsZero() && status.ReadySince.After(r.Started) {
-		d.ReadyFor = now.Sub(status.ReadySince)
-	}
-	if !r.Started.IsZero() && r.Until == nil { // killed in the pause it has not begun
-		d.Lived = now.Sub(r.Started)
+	if r.noted() { // else it ended in its pause, or before it noted itself
+		d.Lived = up - r.StartedUp
+		d.ReadyFor = readyFor(d.Lived, r.Started, status.ReadySince)
 	}
 	if kills, ok := proc.OOMKills(e.cgroups()); ok && r.OOMKills != nil {
 		d.NoMemory = kills > *r.OOMKills
@@ -110,6 +106,18 @@ func (e Entry) death(status s6.Status, now time.Time) (d supervise.Death, by str
 	}
 	d.Asked = wasAsked || !status.WantUp
 	return d, a.By, nil
+}
+
+// readyFor is for how long of a life that began at started a service was ready.
+// While finish runs the ready flag is gone already; the stamp is this run's if it
+// is younger than the run. Of clocks that are set, only the time between the two
+// is taken: one that was set in those few seconds makes the run one that was
+// never ready, and no other.
+func readyFor(lived time.Duration, started, ready time.Time) time.Duration {
+	if !ready.After(started) {
+		return 0
+	}
+	return max(0, lived-ready.Sub(started))
 }
 
 // LastWordsPath lies where the service may write also when its supervisor is
@@ -156,9 +164,12 @@ func printable(line string) string {
 func (e Entry) settle(spec supervise.Spec, d supervise.Death, wantUp bool, by string) error {
 	var decision supervise.Decision
 	var outcome error
-	next, pid := "down", 0
+	next, pid := "down", ""
 	err := ChangeRecord(e.Dir, func(r *Record) {
-		pid, r.Ended = r.PID, r.PID
+		if r.noted() {
+			pid = strconv.Itoa(r.PID)
+		}
+		r.Ended = r.PID
 		if !wantUp {
 			if r.Until == nil { // else only the pause was stopped; the death before it stays the last
 				r.LastExit = exitOf(d)
@@ -201,8 +212,8 @@ func (r *Record) apply(spec supervise.Spec, d supervise.Death, decision supervis
 }
 
 // noteEnd adds the end of a run to the audit log.
-func noteEnd(spec supervise.Spec, d supervise.Death, pid int, by, next string) {
-	pairs := []string{"run", "ended", "pid", strconv.Itoa(pid), "asked", strconv.FormatBool(d.Asked), "by", by}
+func noteEnd(spec supervise.Spec, d supervise.Death, pid, by, next string) {
+	pairs := []string{"run", "ended", "pid", pid, "asked", strconv.FormatBool(d.Asked), "by", by}
 	if d.Signal != 0 {
 		pairs = append(pairs, "signal", supervise.SignalName(d.Signal))
 	} else {

@@ -153,6 +153,7 @@ type Record struct {
 	Reason            string          `json:"reason"`
 	At                time.Time       `json:"at"`                  // when State was set
 	Started           time.Time       `json:"started"`             // when the present run began, pause excluded
+	StartedUp         time.Duration   `json:"started_up"`          // the same on the clock that nobody sets (proc.Uptime)
 	PID               int             `json:"pid"`                 // of the present run, leader of its session
 	Ticks             uint64          `json:"ticks"`               // its start time (proc.Process.Start)
 	Ended             int             `json:"ended,omitempty"`     // pid of the last run known to be over
@@ -186,6 +187,10 @@ func (r Record) Write(dir string) error {
 	}
 	return atomicfile.WriteVolatile(filepath.Join(dir, RecordFile), b, 0o644)
 }
+
+// noted says whether the present run has noted itself: before that, the record tells
+// of the run before it, which is over.
+func (r Record) noted() bool { return !r.Started.IsZero() && (r.PID == 0 || r.PID != r.Ended) }
 
 // Cleared ends a pause or a parking and forgives the deaths that led to it.
 func (r Record) Cleared() Record {

@@ -129,30 +129,54 @@ func TestAskedIsTakenOnce(t *testing.T) {
 }
 
 func TestDeath(t *testing.T) {
-	now := time.Now()
+	now, up := time.Now(), 100*time.Hour
+	day := 24 * time.Hour
 	for name, c := range map[string]struct {
 		args    []string
-		started time.Time
+		started time.Time     // as the clock said then
+		lived   time.Duration // how long ago that was; 0: as long as the clock says
 		ready   time.Time
 		wantUp  bool
 		asked   bool
-		whose   int // the pid that was asked to end, where it is known; 6 is over
+		whose   int  // the pid that was asked to end, where it is known; 6 is over
+		early   bool // it was not 7, which is over as well, but the run after it: that has not noted itself
 		want    supervise.Death
 	}{
-		"exit":              {args: []string{"42", "0", "x"}, wantUp: true, want: supervise.Death{Code: 42}},
-		"signal":            {args: []string{"256", "9", "x"}, wantUp: true, want: supervise.Death{Signal: syscall.SIGKILL}},
-		"asked":             {args: []string{"0", "0", "x"}, wantUp: true, asked: true, want: supervise.Death{Asked: true}},
-		"of this run":       {args: []string{"0", "0", "x"}, wantUp: true, asked: true, whose: 8, want: supervise.Death{Asked: true}},
-		"of the run before": {args: []string{"256", "15", "x"}, wantUp: true, asked: true, whose: 6, want: supervise.Death{Signal: syscall.SIGTERM}},
-		"wanted down":       {args: []string{"0", "0", "x"}, want: supervise.Death{Asked: true}},
-		"ready":             {args: []string{"1", "0", "x"}, wantUp: true, started: now.Add(-2 * time.Minute), ready: now.Add(-time.Minute), want: supervise.Death{Code: 1, Lived: 2 * time.Minute, ReadyFor: time.Minute}},
-		"ready long ago":    {args: []string{"1", "0", "x"}, wantUp: true, started: now.Add(-time.Second), ready: now.Add(-time.Hour), want: supervise.Death{Code: 1, Lived: time.Second}},
-		"never started":     {args: []string{"1", "0", "x"}, wantUp: true, ready: now.Add(-time.Hour), want: supervise.Death{Code: 1}},
+		"exit":                   {args: []string{"42", "0", "x"}, wantUp: true, want: supervise.Death{Code: 42}},
+		"signal":                 {args: []string{"256", "9", "x"}, wantUp: true, want: supervise.Death{Signal: syscall.SIGKILL}},
+		"asked":                  {args: []string{"0", "0", "x"}, wantUp: true, asked: true, want: supervise.Death{Asked: true}},
+		"of this run":            {args: []string{"0", "0", "x"}, wantUp: true, asked: true, whose: 7, want: supervise.Death{Asked: true}},
+		"of the run before":      {args: []string{"256", "15", "x"}, wantUp: true, asked: true, whose: 6, want: supervise.Death{Signal: syscall.SIGTERM}},
+		"before it noted itself": {args: []string{"256", "15", "x"}, wantUp: true, asked: true, whose: 8, early: true, want: supervise.Death{Signal: syscall.SIGTERM, Asked: true}},
+		"of the run before one that did not note itself": {args: []string{"256", "15", "x"}, wantUp: true, asked: true, whose: 7, early: true, want: supervise.Death{Signal: syscall.SIGTERM}},
+		"wanted down":    {args: []string{"0", "0", "x"}, want: supervise.Death{Asked: true}},
+		"ready":          {args: []string{"1", "0", "x"}, wantUp: true, started: now.Add(-2 * time.Minute), ready: now.Add(-time.Minute), want: supervise.Death{Code: 1, Lived: 2 * time.Minute, ReadyFor: time.Minute}},
+		"ready long ago": {args: []string{"1", "0", "x"}, wantUp: true, started: now.Add(-time.Second), ready: now.Add(-time.Hour), want: supervise.Death{Code: 1, Lived: time.Second}},
+		"never started":  {args: []string{"1", "0", "x"}, wantUp: true, ready: now.Add(-time.Hour), want: supervise.Death{Code: 1}},
+		"in its pause":   {args: []string{"256", "9", "x"}, wantUp: true, started: now.Add(-time.Hour), ready: now.Add(-30 * time.Minute), early: true, want: supervise.Death{Signal: syscall.SIGKILL}},
+		// The clock was set while it ran, or before it was ready.
+		"a day back": {
+			args: []string{"1", "0", "x"}, wantUp: true, started: now.Add(day - time.Hour), lived: time.Hour, ready: now.Add(day - 59*time.Minute),
+			want: supervise.Death{Code: 1, Lived: time.Hour, ReadyFor: 59 * time.Minute},
+		},
+		"a day ahead": {
+			args: []string{"1", "0", "x"}, wantUp: true, started: now.Add(-day - 3*time.Second), lived: 3 * time.Second, ready: now.Add(-day - 2*time.Second),
+			want: supervise.Death{Code: 1, Lived: 3 * time.Second, ReadyFor: 2 * time.Second},
+		},
+		"a day back before it was ready":  {args: []string{"1", "0", "x"}, wantUp: true, started: now.Add(day), lived: time.Hour, ready: now.Add(-59 * time.Minute), want: supervise.Death{Code: 1, Lived: time.Hour}},
+		"a day ahead before it was ready": {args: []string{"1", "0", "x"}, wantUp: true, started: now.Add(-day), lived: time.Hour, ready: now.Add(-59 * time.Minute), want: supervise.Death{Code: 1, Lived: time.Hour}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			writeFile(t, filepath.Join(dir, "data", "x"), "", 0o644)
-			if err := (Record{Started: c.started, PID: 6, Ended: 6}).Write(dir); err != nil {
+			ended := 6
+			if c.early {
+				ended = 7
+			}
+			if c.lived == 0 {
+				c.lived = now.Sub(c.started)
+			}
+			if err := (Record{Started: c.started, StartedUp: up - c.lived, PID: 7, Ended: ended}).Write(dir); err != nil {
 				t.Fatal(err)
 			}
 			if c.asked {
@@ -161,16 +185,78 @@ func TestDeath(t *testing.T) {
 				}
 			}
 			c.want.At = now
-			got, by, err := Entry{Dir: dir, Args: c.args}.death(s6.Status{WantUp: c.wantUp, ReadySince: c.ready}, now)
-			if err != nil || got != c.want || (by == "test") != (c.asked && c.whose != 6) {
+			got, by, err := Entry{Dir: dir, Args: c.args}.death(s6.Status{WantUp: c.wantUp, ReadySince: c.ready}, now, up)
+			if err != nil || got != c.want || (by == "test") != got.Asked && c.asked {
 				t.Errorf("%+v by %q, %v; want %+v", got, by, err, c.want)
 			}
 		})
 	}
 	for _, args := range [][]string{nil, {"1"}, {"x", "0", "n"}, {"256", "x", "n"}} {
-		if _, _, err := (Entry{Dir: t.TempDir(), Args: args}).death(s6.Status{}, now); err == nil {
+		if _, _, err := (Entry{Dir: t.TempDir(), Args: args}).death(s6.Status{}, now, up); err == nil {
 			t.Errorf("%q was understood", args)
 		}
+	}
+}
+
+// A clock that is set makes a pause neither longer nor shorter, and what the record
+// says of its end is true by the new one.
+func TestClockThatIsSetMovesThePause(t *testing.T) {
+	for name, jump := range map[string]time.Duration{"a day back": 24 * time.Hour, "a day ahead": -24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			writeFile(t, filepath.Join(dir, "data", "x"), "", 0o644)
+			const pause = 300 * time.Millisecond
+			began := time.Now()
+			r := Record{State: supervise.Backoff, At: began, Until: after(began, pause)}
+			if err := r.Write(dir); err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error, 1)
+			go func() { done <- (Entry{Dir: dir}).servePause(t.Context()) }()
+			moved := false
+			for set := false; ; {
+				select {
+				case err := <-done:
+					if took := time.Since(began); err != nil || !set || took < pause || took > pause+5*time.Second {
+						t.Errorf("the pause of %s took %s: %v", pause, took, err)
+					}
+					if r := ReadRecord(dir); !moved || r.Until != nil || r.State != "" {
+						t.Errorf("its end was told by the new clock: %v; the record after it: %+v", moved, r)
+					}
+					return
+				case <-time.After(time.Millisecond):
+				}
+				r := ReadRecord(dir)
+				switch {
+				case r.Until == nil:
+				case !set && time.Since(began) > pausePoll: // servePause has begun
+					set = true
+					r.At, r.Until = r.At.Add(jump), after(*r.Until, jump)
+					if err := r.Write(dir); err != nil {
+						t.Fatal(err)
+					}
+				case set:
+					moved = moved || r.Until.Sub(began.Add(pause)).Abs() < clockSet && r.Until.Sub(r.At) == pause
+				}
+			}
+		})
+	}
+}
+
+// Nor does one that was set before the pause is begun to be served.
+func TestClockSetBeforeThePause(t *testing.T) {
+	now := time.Now()
+	for ahead, want := range map[time.Duration]time.Duration{
+		0: time.Minute, time.Second: 59 * time.Second, time.Hour: -59 * time.Minute, -24 * time.Hour: time.Minute,
+	} {
+		r := Record{At: now, Until: after(now, time.Minute)}
+		if got := r.pause(now.Add(ahead)); got != want {
+			t.Errorf("%s after the death: %s left of a minute, want %s", ahead, got, want)
+		}
+	}
+	if got := (Record{}).pause(now); got != 0 {
+		t.Errorf("no pause: %s", got)
 	}
 }
 
