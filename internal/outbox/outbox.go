@@ -250,7 +250,7 @@ func (b *Outbox) work(ctx context.Context, key string, q *queue) {
 // deliver tries until p is sent or given up; false: ctx ended before.
 func (b *Outbox) deliver(ctx context.Context, q *queue, p Part) bool {
 	for pause := retryMin; ; pause = min(2*pause, retryMax) {
-		if !sleep(ctx, time.Until(p.NotBefore)) || !q.gate.pass(ctx) || !b.gate.pass(ctx) {
+		if !sleep(ctx, p.wait(time.Now())) || !q.gate.pass(ctx) || !b.gate.pass(ctx) {
 			return false
 		}
 		if !b.persist(ctx, func() error { return b.o.Store.Trying(ctx, p.Seq) }) {

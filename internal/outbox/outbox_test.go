@@ -365,6 +365,31 @@ func TestCrashInTheUnknownWindow(t *testing.T) {
 	}
 }
 
+// The clock was a day ahead when a try failed, and was set right before the process
+// began anew: the part waits as long as it was told to, not for a day.
+func TestClockSetBackHoldsNoDelivery(t *testing.T) {
+	path := dbPath(t)
+	db := open(t, path)
+	put(t, db, nil, part("1", "a", "x"))
+	list, err := db.Deliveries(t.Context(), "msg_1")
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%v %v", list, err)
+	}
+	p, failed := list[0], time.Now().Add(24*time.Hour)
+	p.State, p.NotBefore, p.Tries = outbox.Pending, failed.Add(100*time.Millisecond), []outbox.Try{{At: failed, Error: "not connected"}}
+	if err := db.Tried(t.Context(), p, false); err != nil {
+		t.Fatal(err)
+	}
+	db.Close()
+	db, n := open(t, path), &network{}
+	began := time.Now()
+	send(t, db, n)
+	n.wait(t, 1)
+	if took := n.at[0].Sub(began); took < 100*time.Millisecond {
+		t.Errorf("sent after %s already", took)
+	}
+}
+
 func TestPaceOfTheNetworkIsKept(t *testing.T) {
 	const pause = 40 * time.Millisecond
 	db, n := open(t, dbPath(t)), &network{limits: platform.Limits{PerAccount: pause, Burst: 3}}

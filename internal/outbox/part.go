@@ -54,6 +54,16 @@ func (p Part) SameAnswer(other Part) bool {
 		p.Created.Equal(other.Created)
 }
 
+// wait is for how long p may not be tried at now: no longer than it was told at the
+// try before, also when the clock was set back since and the process began anew.
+func (p Part) wait(now time.Time) time.Duration {
+	left := p.NotBefore.Sub(now)
+	if n := len(p.Tries); n > 0 {
+		left = min(left, p.NotBefore.Sub(p.Tries[n-1].At))
+	}
+	return left
+}
+
 // Try is one attempt to send.
 type Try struct {
 	At    time.Time     `json:"at"`

@@ -398,6 +398,34 @@ func TestBurstIsMerged(t *testing.T) {
 	}
 }
 
+// The clock was a day ahead when a message was accepted, and was set right before
+// the process began anew: it is answered now, not in a day.
+func TestClockSetBackHoldsNoTurn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), store.FileName)
+	db := open(t, path)
+	h := newHeld()
+	merge := func(o *turn.Options) { o.Merge = 10 * time.Millisecond }
+	e := start(t, db, h, merge)
+	m := message("msg_1", "irc/alice", "hello")
+	m.Sender, m.Ask.To, m.Received = "alice", outbox.Address{Account: "irc/x", Chat: "alice"}, time.Now().Add(24*time.Hour)
+	l := accept(t, e, m)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	e.Drain(ctx)
+	wait(t, l)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db = open(t, path)
+	e = start(t, db, brain(echo), merge)
+	if l := e.Live("msg_1"); l != nil {
+		wait(t, l)
+	}
+	if m, err := db.Message(t.Context(), "msg_1"); err != nil || m.State != turn.Answered || time.Until(m.Received) < 23*time.Hour {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
 // full is a journal on a disk that is full for a while: left writes fail. With
 // late, a failed Finish was done all the same.
 type full struct {

@@ -105,7 +105,8 @@ func (e *Engine) settle(l *Live) {
 	if e.o.Merge <= 0 || m.Ask.To.Account == "" {
 		return
 	}
-	wait := time.NewTimer(time.Until(m.Received.Add(e.o.Merge)))
+	left := min(e.o.Merge, time.Until(m.Received.Add(e.o.Merge))) // received in the future: the clock was set back
+	wait := time.NewTimer(left)
 	defer wait.Stop()
 	select {
 	case <-wait.C:

@@ -322,7 +322,7 @@ func well(s supervise.Service, ready bool, patience time.Duration, now time.Time
 	case supervise.Standby, supervise.Draining, supervise.Stopping:
 		return !ready
 	case supervise.Starting:
-		return !ready && s.Since != nil && now.Sub(*s.Since) < patience
+		return !ready && s.Since != nil && now.Sub(*s.Since).Abs() < patience // since a future time: the clock was set back
 	default:
 		return false
 	}

@@ -60,6 +60,29 @@ func TestEnsureAgainUpdates(t *testing.T) {
 	}
 }
 
+// The last exit that is known lies ahead, the clock was set back: the next death is
+// a failure of the start all the same.
+func TestStartTellsOfADeathAlsoWhenTheClockWasSet(t *testing.T) {
+	t.Parallel()
+	tr := newTree(t, "ready")
+	tr.ensure()
+	if err := tr.m.Start(tr.ctx(), tr.spec.Name, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.m.Stop(tr.ctx(), tr.spec.Name, true); err != nil {
+		t.Fatal(err)
+	}
+	tr.change(func(r *slot.Record) { r.LastExit.At = r.LastExit.At.Add(24 * time.Hour) })
+	tr.plan("words=no-token exit=3")
+	want := "gateway-default died before it was ready: exit code 3: no-token; "
+	if err := tr.m.Start(tr.ctx(), tr.spec.Name, true); err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("%v, want %s…", err, want)
+	}
+	if err := tr.m.Stop(tr.ctx(), tr.spec.Name, true); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestKilledServiceComesBack(t *testing.T) {
 	t.Parallel()
 	tr := started(t, "ready")

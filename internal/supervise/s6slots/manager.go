@@ -150,7 +150,7 @@ func (m *Manager) start(ctx context.Context, name, what string, wait bool, unloc
 		}
 		defer sub.Close()
 	}
-	from := time.Now()
+	before := slot.ReadRecord(dir).LastExit
 	if err := m.Up(name); err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func (m *Manager) start(ctx context.Context, name, what string, wait bool, unloc
 	if !wait {
 		return nil
 	}
-	return m.waitReady(ctx, name, sub, from, ending)
+	return m.waitReady(ctx, name, sub, before, ending)
 }
 
 // endingPID is the pid of a run that was told to stop and has not left yet: it
@@ -272,9 +272,9 @@ func (m *Manager) Restart(ctx context.Context, name string, wait bool) error {
 	if spec.Kind == supervise.KindService { // it may want a signal of its own, and its deaths are not counted
 		run = proc.Process{PID: run.PID}
 	}
-	from := time.Now()
+	before := slot.ReadRecord(dir).LastExit
 	m.ask(name, "restart", "TERM")
-	if err := (slot.Asked{Kind: slot.AskedRestart, By: m.By, At: from.UTC(), PID: status.PID}).Write(dir); err != nil {
+	if err := (slot.Asked{Kind: slot.AskedRestart, By: m.By, At: time.Now().UTC(), PID: status.PID}).Write(dir); err != nil {
 		return err
 	}
 	if err := s6.Send(dir, s6.UpStored); err != nil {
@@ -290,7 +290,7 @@ func (m *Manager) Restart(ctx context.Context, name string, wait bool) error {
 	if !wait {
 		return nil
 	}
-	return m.waitReady(ctx, name, sub, from, status.PID)
+	return m.waitReady(ctx, name, sub, before, status.PID)
 }
 
 // lookAtRun returns the slot's status and the process of the run that it tells of:
@@ -352,11 +352,11 @@ func awaitEnd(ctx context.Context, dir string, sub *s6.Subscription, run proc.Pr
 }
 
 // waitReady waits until the slot is ready, or says why it is not: it died
-// after from, was parked or stopped, or stands by for another holder. The run
-// with the pid ending is not the one.
-func (m *Manager) waitReady(ctx context.Context, name string, sub *s6.Subscription, from time.Time, ending int) error {
+// once more than before, was parked or stopped, or stands by for another holder.
+// The run with the pid ending is not the one.
+func (m *Manager) waitReady(ctx context.Context, name string, sub *s6.Subscription, before *supervise.Exit, ending int) error {
 	for {
-		done, err := m.settled(ctx, name, from, ending)
+		done, err := m.settled(ctx, name, before, ending)
 		if done || err != nil {
 			return err
 		}
@@ -374,14 +374,15 @@ func (m *Manager) waitReady(ctx context.Context, name string, sub *s6.Subscripti
 }
 
 // settled says whether the slot is ready (true), failed (error), or neither.
-func (m *Manager) settled(ctx context.Context, name string, from time.Time, ending int) (bool, error) {
+func (m *Manager) settled(ctx context.Context, name string, before *supervise.Exit, ending int) (bool, error) {
 	dir := m.dir(name)
 	status, err := s6.ReadStatus(dir)
 	if err != nil {
 		return false, err
 	}
 	r := slot.ReadRecord(dir)
-	failed := r.LastExit != nil && !r.LastExit.Asked && r.LastExit.At.After(from)
+	died := r.LastExit != nil && (before == nil || !r.LastExit.At.Equal(before.At)) // also when the clock was set
+	failed := died && !r.LastExit.Asked
 	switch {
 	case status.Serving() && status.PID != ending:
 		return true, nil

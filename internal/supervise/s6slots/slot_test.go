@@ -141,7 +141,7 @@ func degradedBy(name string) supervise.Service {
 
 func TestCulprits(t *testing.T) {
 	now := time.Now()
-	recently, long := now.Add(-59*time.Second), now.Add(-61*time.Second)
+	recently, long, tomorrow := now.Add(-59*time.Second), now.Add(-61*time.Second), now.Add(24*time.Hour)
 	pid := 5
 	for name, c := range map[string]struct {
 		s           supervise.Service
@@ -155,6 +155,7 @@ func TestCulprits(t *testing.T) {
 		"draining":          {supervise.Service{Want: supervise.WantUp, State: supervise.Draining}, true, false},
 		"starting":          {supervise.Service{Want: supervise.WantUp, State: supervise.Starting, Since: &recently}, true, false},
 		"starting too long": {supervise.Service{Want: supervise.WantUp, State: supervise.Starting, Since: &long}, false, false},
+		"clock set back":    {supervise.Service{Want: supervise.WantUp, State: supervise.Starting, Since: &tomorrow}, false, false},
 		"backoff":           {supervise.Service{Want: supervise.WantUp, State: supervise.Backoff}, false, false},
 		"parked":            {supervise.Service{Want: supervise.WantUp, State: supervise.Parked}, false, false},
 		"wanted, yet down":  {supervise.Service{Want: supervise.WantUp, State: supervise.Down}, false, false},
