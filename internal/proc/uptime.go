@@ -3,15 +3,16 @@ package proc
 import (
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/hermesgw/hermes/internal/unix"
 )
 
 // Uptime is how long ago the kernel was started, sleep included (CLOCK_BOOTTIME):
-// a clock that all processes of a machine share and nobody sets.
+// a clock that all processes of a machine share and nobody sets. Only Linux has it;
+// elsewhere it stands still.
 func Uptime() time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		panic("proc: " + err.Error()) // every Linux since 2.6.39 has it
+		return 0
 	}
-	return time.Duration(ts.Nano())
+	return time.Duration(ts.Sec)*time.Second + time.Duration(ts.Nsec)
 }

@@ -8,6 +8,8 @@ import (
 
 // What Linux alone has, under the names and with the meanings of x/sys/unix.
 const (
+	CLOCK_BOOTTIME         = unix.CLOCK_BOOTTIME
+	POLLIN                 = unix.POLLIN
 	O_PATH                 = unix.O_PATH
 	PR_SET_CHILD_SUBREAPER = unix.PR_SET_CHILD_SUBREAPER
 	RLIMIT_RTTIME          = unix.RLIMIT_RTTIME
@@ -16,8 +18,11 @@ const (
 	TIOCSPGRP              = unix.TIOCSPGRP
 )
 
-// Rlimit is the type of x/sys/unix.
-type Rlimit = unix.Rlimit
+// The types of x/sys/unix.
+type (
+	PollFd = unix.PollFd
+	Rlimit = unix.Rlimit
+)
 
 // Bits of capget(2).
 const (
@@ -63,6 +68,8 @@ func SetFSIDs(uid, gid int) (now int) {
 }
 
 // The calls.
+func ClockGettime(clock int32, ts *Timespec) error  { return unix.ClockGettime(clock, ts) }
+func Poll(fds []PollFd, millis int) (int, error)    { return unix.Poll(fds, millis) }
 func PidfdSendSignal(pidfd int, sig Signal) error   { return unix.PidfdSendSignal(pidfd, sig, nil, 0) }
 func Dup3(oldFD, newFD, flags int) error            { return unix.Dup3(oldFD, newFD, flags) }
 func IoctlGetInt(fd int, request uint) (int, error) { return unix.IoctlGetInt(fd, request) }

@@ -6,6 +6,8 @@ import "os"
 
 // Names that only the calls below take, and those refuse; SIGPWR never comes.
 const (
+	CLOCK_BOOTTIME         = 7
+	POLLIN                 = 1
 	O_PATH                 = 0
 	PR_SET_CHILD_SUBREAPER = 0
 	RLIMIT_RTTIME          = 0
@@ -13,6 +15,12 @@ const (
 	TIOCINQ                = 0
 	TIOCSPGRP              = 0
 )
+
+// PollFd is the type of Linux. No call fills it.
+type PollFd struct {
+	Fd              int32
+	Events, Revents int16
+}
 
 // Rlimit is the type of Linux. No call fills it.
 type Rlimit struct{ Cur, Max uint64 }
@@ -24,6 +32,8 @@ func CanSetIDs() bool { return os.Geteuid() == 0 }
 func SetFSIDs(int, int) (now int) { return -1 }
 
 // The calls.
+func ClockGettime(int32, *Timespec) error                 { return ErrNeedsLinux }
+func Poll([]PollFd, int) (int, error)                     { return -1, ErrNeedsLinux }
 func PidfdSendSignal(int, Signal) error                   { return ErrNeedsLinux }
 func Dup3(int, int, int) error                            { return ErrNeedsLinux }
 func IoctlGetInt(int, uint) (int, error)                  { return -1, ErrNeedsLinux }

@@ -43,6 +43,7 @@ type (
 // Windows reports none of the errors.
 const (
 	EACCES  = syscall.EACCES
+	EAGAIN  = syscall.EAGAIN
 	EDQUOT  = syscall.EDQUOT
 	EINTR   = syscall.EINTR
 	EINVAL  = syscall.EINVAL

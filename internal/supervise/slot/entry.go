@@ -7,7 +7,6 @@ import (
 	"hash/fnv"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -35,15 +34,6 @@ const (
 	leftoverLimit = 5 * time.Second         // then give up: something cannot be killed
 	pausePoll     = 50 * time.Millisecond   // how soon `gateway start` ends a pause
 	clockSet      = 2 * time.Second         // a clock that is this wrong was set, not corrected
-
-	// s6-log: 10 archives of 1 MB, 5 MB free or none (a full disk made it deaf for minutes, measured).
-	logArchives  = 10
-	logFileBytes = 1_000_000
-	logFreeBytes = 5_000_000
-	// s6-log keeps in memory what a full disk or a stuck reader of its stdout
-	// does not take, without bound (24 MB after three seconds, measured). Beyond
-	// this it ends, loses that, and is started again.
-	logMemoryBytes = 16 << 20
 )
 
 // Entry is the environment of a slot's entry points.
@@ -283,63 +273,6 @@ func (e Entry) execService(spec supervise.Spec, name string, args []string) erro
 	if err := e.Exec(path, append([]string{"./" + filepath.Base(name)}, args...), e.Environ); err != nil {
 		return exitcode.With(exitcode.CannotExec, fmt.Errorf(
 			"cannot run %q as uid %d: %w; services run as the service user and must be executable for it", path, os.Getuid(), err))
-	}
-	return nil
-}
-
-// Log is what s6-supervise executes as `run NAME/log`: it becomes s6-log.
-func (e Entry) Log() error {
-	slot := filepath.Dir(e.Dir)
-	spec, err := ReadSpec(slot)
-	if err != nil {
-		return err
-	}
-	if spec.Kind == supervise.KindService {
-		return e.execService(spec, "log/run", nil)
-	}
-	if err := drop(spec); err != nil {
-		return err
-	}
-	argv := append([]string{"s6-log"}, logScript(spec)...)
-	// Not by this process: its own runtime would be the first that gets no memory.
-	if _, err := exec.LookPath("s6-softlimit"); err == nil {
-		argv = append([]string{"s6-softlimit", "-d", strconv.Itoa(logMemoryBytes)}, argv...)
-	}
-	path, err := exec.LookPath(argv[0])
-	if err != nil {
-		return exitcode.With(exitcode.NotFound, fmt.Errorf("cannot find %s: %w", argv[0], err))
-	}
-	// Stamps are local time, which one hour a year is ambiguous: local is UTC.
-	return e.Exec(path, argv, setEnv(e.Environ, "TZ=UTC0"))
-}
-
-// logScript is s6-log's: prefixed lines to stdout and, where there is room for
-// them, timestamped and rotated files. s6-log adds the space after a prefix.
-func logScript(spec supervise.Spec) []string {
-	script := []string{"p" + spec.Prefix, "1"}
-	if err := logRoom(spec.LogDir); err != nil {
-		fmt.Fprintf(os.Stderr, "hermes: %s: log to stdout only: %v\n", spec.Name, err)
-		return script
-	}
-	return append(script, "p", "n"+strconv.Itoa(logArchives), "s"+strconv.Itoa(logFileBytes), "T", spec.LogDir)
-}
-
-func logRoom(dir string) error {
-	if dir == "" {
-		return errors.New("no log directory")
-	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return err
-	}
-	if err := unix.Access(dir, unix.W_OK); err != nil {
-		return fmt.Errorf("cannot write %q: %w", dir, err)
-	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
-		return fmt.Errorf("cannot measure %q: %w", dir, err)
-	}
-	if free := uint64(fs.Bavail) * uint64(fs.Bsize); free < logFreeBytes {
-		return fmt.Errorf("%d bytes free in %q, %d needed", free, dir, logFreeBytes)
 	}
 	return nil
 }
