@@ -160,7 +160,24 @@ func (s *Supervision) Report(ctx context.Context, all bool) (supervise.Report, e
 		return supervise.Report{}, s.refused()
 	}
 	report, err := s.lister().List(ctx, all)
-	return s.onHost(report), err
+	return s.explain(s.onHost(report)), err
+}
+
+// explain says of a gateway that is down why nobody can know whether it is meant to
+// be: it must not stay dark in silence.
+func (s *Supervision) explain(r supervise.Report) supervise.Report {
+	for i := range r.Services {
+		svc := &r.Services[i]
+		if svc.Profile == nil || svc.State != supervise.Down || svc.Reason != "" {
+			continue
+		}
+		if p, err := profile.Find(s.Home, *svc.Profile); err == nil {
+			if _, _, err := intent.Read(p.Home); err != nil {
+				svc.Reason = err.Error()
+			}
+		}
+	}
+	return r
 }
 
 // onHost names the service manager of a host in a report, where it runs one of
@@ -192,7 +209,7 @@ func (s *Supervision) ReportOf(ctx context.Context, p profile.Profile) (supervis
 	if s.Live() && s.Found.Refusal != "" {
 		return supervise.Report{}, s.refused()
 	}
-	return s.onHost(s.lister().Gateway(ctx, p.Name)), nil
+	return s.explain(s.onHost(s.lister().Gateway(ctx, p.Name))), nil
 }
 
 func (s *Supervision) refused() error {

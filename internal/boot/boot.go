@@ -338,14 +338,14 @@ func (b *booter) intended() []string {
 	if err != nil {
 		b.say("hermes: %v", err)
 	}
+	for _, line := range profile.NotHomes(b.home) {
+		b.say("hermes: %s", line)
+	}
 	var up []string
 	for _, p := range profiles {
 		b.inherit(p)
-		i, ok, err := intent.Read(p.Home)
-		if err != nil {
-			b.say("hermes: %v", err)
-		}
-		if ok && i.Want == supervise.WantUp {
+		i, ok, err := intent.Read(p.Home) // inherit has said why not
+		if err == nil && ok && i.Want == supervise.WantUp {
 			up = append(up, p.Name)
 		}
 	}

@@ -7,6 +7,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -90,7 +91,7 @@ dashboard and more profiles; on a host in the foreground.`,
 	root.SetOut(o.out)
 	root.SetErr(o.err)
 	root.SetFlagErrorFunc(flagError)
-	root.PersistentFlags().StringVarP(&o.profile, "profile", "p", "", "profile to work on (default \"default\")")
+	root.PersistentFlags().VarP((*profileName)(&o.profile), "profile", "p", "profile to work on (default \"default\")")
 	_ = root.RegisterFlagCompletionFunc("profile", completeProfiles) // fails only for a flag that is not there
 	root.AddCommand(
 		newGateway(o), newProfile(o), newDashboard(o), newChat(o),
@@ -194,6 +195,21 @@ func (o *options) supervision() (*app.Supervision, error) {
 		fmt.Fprintln(o.err, notice)
 	}
 	return s, err
+}
+
+// profileName is a flag that must not be empty: a script whose variable is unset
+// would command another gateway than it means.
+type profileName string
+
+func (*profileName) Type() string     { return "string" }
+func (n *profileName) String() string { return string(*n) }
+
+func (n *profileName) Set(s string) error {
+	if s == "" {
+		return errors.New("a profile has a name; leave the flag out for default")
+	}
+	*n = profileName(s)
+	return nil
 }
 
 // target is the profile that -p names, and the tree around it.

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -231,7 +230,7 @@ func printProfile(w io.Writer, r profileReport) error {
 		state += ": " + r.Reason
 	}
 	if i := r.Intent; i != nil {
-		asked = fmt.Sprintf("%s, by %s at %s", i.Want, i.By, i.At.UTC().Format(time.RFC3339))
+		asked = i.String()
 	}
 	for _, row := range [][2]string{
 		{"name", name},

@@ -123,14 +123,14 @@ func printReport(out io.Writer, report supervise.Report, where string, now time.
 // explain is what a table cannot hold: the reason, until when, who holds it.
 func explain(s supervise.Service, now time.Time) string {
 	var parts []string
-	if s.Reason != "" {
+	if s.Reason != "" && s.Holder == nil { // of a standby it is the holder, which follows
 		parts = append(parts, s.Reason)
 	}
 	if s.Until != nil {
 		parts = append(parts, "next start in "+short(s.Until.Sub(now)))
 	}
 	if s.Holder != nil {
-		parts = append(parts, fmt.Sprintf("held by %s since %s", s.Holder.Host, s.Holder.Since.UTC().Format(time.RFC3339)))
+		parts = append(parts, fmt.Sprintf("held by %s since %s; this one takes over when that ends", s.Holder.Host, s.Holder.Since.UTC().Format(time.RFC3339)))
 	}
 	return strings.Join(parts, "; ")
 }

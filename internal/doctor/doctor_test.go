@@ -126,6 +126,7 @@ func TestEachIllnessIsFound(t *testing.T) {
 		"no inodes":              {lies(filesystem.Info{Name: "xfs", Free: 10 << 30, Inodes: 3}), "volume.free", doctor.Problem, "3 files are left", "remove files"},
 		"no locks":               {locksFail(lease.ErrNoLocks), "volume.locks", doctor.Problem, "no working locks", "named volume"},
 		"locks cannot be tried":  {locksFail(os.ErrPermission), "volume.locks", doctor.Warning, "could not be tried", ""},
+		"a link as a home":       {linkedProfile, "settings.profiles", doctor.Warning, "/profiles/moved is no profile: it is a link", "put a directory"},
 		"a leftover":             {leftover(".intent.json.123"), "volume.leftovers", doctor.Warning, ".intent.json.123", "hermes doctor --fix"},
 		"half a backup":          {leftover(".hermes-backup-123"), "volume.leftovers", doctor.Warning, ".hermes-backup-123", "hermes doctor --fix"},
 		"half a restore":         {leftover("hermes.db.restoring-wal"), "volume.leftovers", doctor.Warning, "hermes.db.restoring-wal", "hermes doctor --fix"},
@@ -282,6 +283,13 @@ func locksFail(err error) func(*testing.T, *doctor.Options) {
 
 func file(name, text string, mode os.FileMode) func(*testing.T, *doctor.Options) {
 	return func(t *testing.T, o *doctor.Options) { write(t, filepath.Join(o.Home, name), text, mode) }
+}
+
+func linkedProfile(t *testing.T, o *doctor.Options) {
+	profiles := filepath.Join(o.Home, "profiles")
+	if err := errors.Join(os.MkdirAll(profiles, 0o700), os.Symlink(t.TempDir(), filepath.Join(profiles, "moved"))); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func leftover(name string) func(*testing.T, *doctor.Options) {

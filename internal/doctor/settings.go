@@ -64,6 +64,9 @@ func (e *examiner) settings() []Finding {
 		}
 		findings = append(findings, wish(p))
 	}
+	for _, line := range profile.NotHomes(e.Home) {
+		findings = append(findings, warning("settings.profiles", "put a directory with the name of the profile in its place", "%s", line))
+	}
 	return append(findings, e.variables()...)
 }
 
@@ -80,7 +83,7 @@ func wish(p profile.Profile) Finding {
 	case !known:
 		return good(check, "nobody has started or stopped the gateway yet").of(p)
 	}
-	return good(check, "wanted %s, by %s", i.Want, i.By).of(p)
+	return good(check, "wanted %s", i).of(p)
 }
 
 // variables looks for names that nobody reads: a typo takes a setting away in

@@ -66,10 +66,10 @@ func TestInheritSaysWhatItCannotRead(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                             "the file is empty",
 		"{":                            "ends in the middle",
-		"[]":                           "cannot unmarshal",
+		"[]":                           "the whole is a JSON array",
 		"{}":                           "no desired_state and no gateway_state",
 		`{"gateway_state":"sideways"}`: `gateway_state is "sideways"`,
-		`{"desired_state":7}`:          "cannot unmarshal",
+		`{"desired_state":7}`:          "desired_state is a JSON number",
 	} {
 		home := legacyHome(t, text)
 		_, ok, err := intent.Inherit(home, time.Now())

@@ -10,6 +10,7 @@ package intent
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,6 +70,18 @@ func Read(home string) (i Intent, ok bool, err error) {
 	return i, true, nil
 }
 
+// String says what is wanted, by whom and since when, as far as that is known.
+func (i Intent) String() string {
+	text := string(i.Want)
+	if i.By != "" {
+		text += ", by " + i.By
+	}
+	if !i.At.IsZero() {
+		text += " at " + i.At.UTC().Format(time.RFC3339)
+	}
+	return text
+}
+
 // Write replaces the intent kept in home, whole or not at all. It refuses
 // (78) when the present file is not an intent, since that may be a file of
 // somebody else or a newer format.
@@ -114,6 +127,10 @@ func explain(err error) error {
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return errors.New("the file ends in the middle")
+	}
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		return fmt.Errorf("%s is a JSON %s", cmp.Or(wrong.Field, "the whole"), wrong.Value)
 	}
 	return err
 }

@@ -48,13 +48,26 @@ func TestWriteRefusesAnUnknownWant(t *testing.T) {
 	}
 }
 
+func TestString(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for want, i := range map[string]intent.Intent{
+		"up, by cli at 2026-01-02T03:04:05Z": {Want: supervise.WantUp, By: "cli", At: at},
+		"down":                               {Want: supervise.WantDown},
+	} {
+		if got := i.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestBrokenFilesAreNamedAndKept(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                              "the file is empty",
 		`{"want":"up","by":"ga`:         "the file ends in the middle",
 		"up\n":                          "invalid character",
-		`"up"`:                          "cannot unmarshal",
-		"[]":                            "cannot unmarshal",
+		`"up"`:                          "the whole is a JSON string",
+		"[]":                            "the whole is a JSON array",
+		`{"want":7}`:                    "want is a JSON number",
 		"null":                          `want is "", expected up or down`,
 		"{}":                            `want is "", expected up or down`,
 		`{"want":"sideways"}`:           `want is "sideways", expected up or down`,

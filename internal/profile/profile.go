@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strings"
 
 	"github.com/hermesgw/hermes/internal/exitcode"
 )
@@ -70,8 +71,7 @@ func Find(dataDir, name string) (Profile, error) {
 	case err == nil && fi.IsDir():
 		return Profile{Name: name, Home: home}, nil
 	case err == nil:
-		return Profile{}, exitcode.With(exitcode.NoSuch, fmt.Errorf(
-			"%w: %q: %s is a link or a file, and a home must be a directory of its own; put a directory in its place", ErrNotFound, name, home))
+		return Profile{}, exitcode.With(exitcode.NoSuch, fmt.Errorf("%w: %q: %s %s; put a directory in its place", ErrNotFound, name, home, noHome))
 	}
 	return Profile{}, exitcode.With(exitcode.NoSuch, fmt.Errorf(
 		"%w: %q; create it with: hermes profile create %s", ErrNotFound, name, name))
@@ -92,6 +92,27 @@ func List(dataDir string) ([]Profile, error) {
 		}
 	}
 	return list, nil
+}
+
+const noHome = "is a link or a file, and a home must be a directory of its own"
+
+// NotHomes says, a line for each, what stands below profiles/ as if it were a home
+// and is none: links, and directories whose name no profile can have.
+func NotHomes(dataDir string) []string {
+	entries, _ := os.ReadDir(filepath.Join(dataDir, homes)) // List says why not
+	var lines []string
+	for _, e := range entries {
+		path := filepath.Join(dataDir, homes, e.Name())
+		switch {
+		case e.Type()&os.ModeSymlink != 0:
+			lines = append(lines, path+" is no profile: it "+noHome)
+		case e.IsDir() && e.Name() == Default:
+			lines = append(lines, path+" is no profile: the home of "+Default+" is "+dataDir)
+		case e.IsDir() && !ValidName(e.Name()) && !strings.HasPrefix(e.Name(), "."):
+			lines = append(lines, fmt.Sprintf("%q is no profile: %s", path, nameRule))
+		}
+	}
+	return lines
 }
 
 // CheckNew says whether a profile called name could be made: a name that cannot

@@ -112,6 +112,15 @@ func TestCreateAndList(t *testing.T) {
 	if got, want := names(), []string{"default", "0", "bot", "work"}; !slices.Equal(got, want) {
 		t.Errorf("profiles %v, want %v", got, want)
 	}
+	said := strings.Join(profile.NotHomes(data), "\n")
+	for _, want := range []string{"/profiles/Upper\" is no profile: use 1 to 64", "/profiles/default is no profile: the home of default is " + data, "/profiles/link is no profile: it is a link"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("%q is not said: %s", want, said)
+		}
+	}
+	if n := strings.Count(said, "\n") + 1; n != 3 {
+		t.Errorf("%d lines: %s", n, said)
+	}
 }
 
 // Whatever stands in the file, the profile in use has a name that could be one,
