@@ -362,6 +362,29 @@ func TestWhichSlotsStart(t *testing.T) {
 	}
 }
 
+// A profile that does not start is not passed over in silence, and none is told of
+// twice.
+func TestWhatCannotStartIsNamedOnce(t *testing.T) {
+	b, said := newBooter(t)
+	b.main, b.run = MainProgram{GatewayRun: true, IsCommand: true}, rundir.Dir(b.path("run"))
+	work := filepath.Join(b.home, "profiles", "work")
+	if err := errors.Join(os.MkdirAll(work, 0o700), os.Symlink(t.TempDir(), filepath.Join(b.home, "profiles", "moved")),
+		os.WriteFile(filepath.Join(work, intent.FileName), []byte("{"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if got := slotsOf(t, b, nil); got != "gateway-default guard --reconcile" {
+		t.Errorf("slots %s", got)
+	}
+	for _, want := range []string{"/profiles/moved is no profile: it is a link", "hermes: gateway-work: cannot read the intent in "} {
+		if strings.Count(said.String(), want) != 1 {
+			t.Errorf("%q is not there once: %s", want, said)
+		}
+	}
+	if n := strings.Count(said.String(), "cannot read the intent"); n != 1 {
+		t.Errorf("the intent is told of %d times: %s", n, said)
+	}
+}
+
 func slotsOf(t *testing.T, b *booter, env environment) string {
 	t.Helper()
 	var up, down []string
