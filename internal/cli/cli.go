@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/hermesgw/hermes/internal/app"
 	"github.com/hermesgw/hermes/internal/buildinfo"
@@ -164,7 +165,24 @@ func flagError(cmd *cobra.Command, err error) error {
 			hint = "did you mean: --" + s
 		}
 	}
+	var wrong *pflag.InvalidValueError
+	if errors.As(err, &wrong) {
+		return usage("--%s is %q: %s; %s", wrong.GetFlag().Name, wrong.GetValue(), wrongValue(wrong), hint)
+	}
 	return usage("%w; %s", err, hint)
+}
+
+// wrongValue says in words what the flag wants.
+func wrongValue(e *pflag.InvalidValueError) string {
+	switch e.GetFlag().Value.Type() {
+	case "int":
+		return "expected a whole number"
+	case "bool":
+		return "expected true or false"
+	case "duration":
+		return "expected a duration such as 250ms or 1m30s"
+	}
+	return e.Unwrap().Error()
 }
 
 func usage(format string, args ...any) error {

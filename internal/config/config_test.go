@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -194,6 +196,30 @@ func TestErrorsSayWhereAndWhatWasExpected(t *testing.T) {
 				t.Errorf("exit code %d", exitcode.Of(err))
 			}
 		})
+	}
+}
+
+// A secret may come through a pipe. One that nobody writes to is an error, and no
+// command waits for ever.
+func TestSecretThroughAPipe(t *testing.T) {
+	t.Parallel()
+	pipe := filepath.Join(t.TempDir(), "key")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	written := make(chan error, 1)
+	go func() { written <- os.WriteFile(pipe, []byte("sk-1\n"), 0) }() // opens when it is read
+	o := config.Options{Home: t.TempDir(), Lookup: environment(map[string]string{"API_SERVER_KEY_FILE": pipe})}
+	c, err := config.Load(o)
+	if err := errors.Join(err, <-written); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.API().Key.Reveal(); got != "sk-1" {
+		t.Errorf("the key is %q", got)
+	}
+	want := fmt.Sprintf("environment variable API_SERVER_KEY_FILE: cannot read the secret: nobody wrote all of it into %q for 5s", pipe)
+	if _, err := config.Load(o); err == nil || !strings.HasPrefix(err.Error(), want) || exitcode.Of(err) != exitcode.Config {
+		t.Errorf("%v, want %s", err, want)
 	}
 }
 

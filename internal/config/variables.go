@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/hermesgw/hermes/internal/exitcode"
 )
@@ -16,6 +17,10 @@ const fileSuffix = "_FILE"
 // maxSecretFile bounds a secret file, in bytes: far above any key, far below
 // what a mistaken path such as /dev/zero would give.
 const maxSecretFile = 64 << 10
+
+// secretPatience is how long one waits for a secret that comes through a pipe: no
+// command must hang on it, and no gateway until the guard takes it for deaf (15 s).
+const secretPatience = 5 * time.Second
 
 // variables is one source that goes by variable names: the environment or .env.
 type variables struct {
@@ -71,12 +76,7 @@ func readSecret(path string) (string, error) {
 	if !filepath.IsAbs(path) {
 		return "", fmt.Errorf("expected an absolute path, got %q", path)
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("cannot read the secret: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
+	data, err := readPatiently(path)
 	if err != nil {
 		return "", fmt.Errorf("cannot read the secret: %w", err)
 	}
@@ -88,4 +88,33 @@ func readSecret(path string) (string, error) {
 		return "", fmt.Errorf("expected a secret in %q, found an empty file", path)
 	}
 	return text, nil
+}
+
+// readPatiently returns the beginning of the file at path. It may be a pipe, which is
+// given secretPatience to say something; the reader that waits then is left behind,
+// since nothing ends the opening of a pipe but its other end.
+func readPatiently(path string) ([]byte, error) {
+	type content struct {
+		data []byte
+		err  error
+	}
+	read := make(chan content, 1)
+	go func() {
+		f, err := os.Open(path)
+		if err != nil {
+			read <- content{err: err}
+			return
+		}
+		defer f.Close()
+		data, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
+		read <- content{data, err}
+	}()
+	patience := time.NewTimer(secretPatience)
+	defer patience.Stop()
+	select {
+	case c := <-read:
+		return c.data, c.err
+	case <-patience.C:
+		return nil, fmt.Errorf("nobody wrote all of it into %q for %s", path, secretPatience)
+	}
 }
