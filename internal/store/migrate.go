@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strconv"
 	"strings"
 
@@ -38,10 +39,8 @@ func prepare(ctx context.Context, db *sql.DB, path string) error {
 	if err != nil {
 		return err
 	}
-	if have > want {
-		return exitcode.With(exitcode.Config, fmt.Errorf(
-			"cannot use %q: a newer hermes has written it (schema %d, this one knows %d); run that version, or restore a backup",
-			path, have, want))
+	if err := refuseNewer(path, have, want); err != nil {
+		return err
 	}
 	if _, err := db.ExecContext(ctx, `PRAGMA journal_mode = `+journalMode(path)); err != nil {
 		return explain(path, err)
@@ -50,6 +49,38 @@ func prepare(ctx context.Context, db *sql.DB, path string) error {
 		return nil
 	}
 	return migrate(ctx, db, path)
+}
+
+func refuseNewer(path string, have, want int64) error {
+	if have <= want {
+		return nil
+	}
+	return exitcode.With(exitcode.Config, fmt.Errorf(
+		"cannot use %q: a newer hermes has written it (schema %d, this one knows %d); run that version, or restore a backup",
+		path, have, want))
+}
+
+// leaveNewerLog refuses a newer database of which a part is still in the log, since
+// its process was killed: who opens such a one to write puts the log back into it
+// at the end. What cannot be read like this is prepare's to judge.
+func leaveNewerLog(ctx context.Context, path string) error {
+	if log, err := os.Stat(path + "-wal"); err != nil || log.Size() == 0 {
+		return nil
+	}
+	db, err := sql.Open("sqlite", readOnly(path, true))
+	if err != nil {
+		return nil
+	}
+	defer db.Close()
+	have, err := version(ctx, db)
+	if err != nil {
+		return nil
+	}
+	want, err := latest()
+	if err != nil {
+		return err
+	}
+	return refuseNewer(path, have, want)
 }
 
 // version returns the schema version of a database, 0 for a new one, without

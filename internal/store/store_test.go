@@ -152,6 +152,40 @@ func TestNewerDatabaseIsLeftAlone(t *testing.T) {
 	}
 }
 
+// So is one whose process was killed: a part of it is still in the log.
+func TestNewerDatabaseWithALogIsLeftAlone(t *testing.T) {
+	running, killed := path(t), path(t)
+	open(t, running).Close()
+	db, err := sql.Open("sqlite", running+"?_pragma=wal_autocheckpoint(0)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, 1)`); err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{"": nil, "-wal": nil}
+	for end := range files {
+		if files[end], err = os.ReadFile(running + end); err != nil || len(files[end]) == 0 {
+			t.Fatalf("%s: %d bytes, %v", end, len(files[end]), err)
+		}
+		if err := os.WriteFile(killed+end, files[end], 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		_, err = store.Open(t.Context(), killed)
+		if exitcode.Of(err) != exitcode.Config || !strings.Contains(err.Error(), "newer hermes") {
+			t.Errorf("got %v", err)
+		}
+	}
+	for end, before := range files {
+		if after, err := os.ReadFile(killed + end); err != nil || !slices.Equal(before, after) {
+			t.Errorf("hermes.db%s was changed: %v", end, err)
+		}
+	}
+}
+
 func TestForeignFileIsLeftAlone(t *testing.T) {
 	p := path(t)
 	text := []byte(strings.Repeat("not a database\n", 1000))
