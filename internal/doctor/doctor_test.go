@@ -429,6 +429,25 @@ func TestPortsThatAreAssignedDoNotClash(t *testing.T) {
 	}
 }
 
+// The container's environment is not that of every profile; a port that is not
+// assigned yet cannot be published.
+func TestHowToPublishAnotherProfile(t *testing.T) {
+	o := healthy(t)
+	o.Found.Tree = runmode.TreeOurs
+	addProfile(t, o, "work", "API_SERVER_PORT=8650\n")
+	addProfile(t, o, "fresh", "")
+	fixes := map[string]string{}
+	for _, f := range doctor.Examine(t.Context(), *o) {
+		if f.Check == "network.reach" {
+			fixes[*f.Profile] = f.Fix
+		}
+	}
+	want := "to publish it: hermes -p work config set api_server.host 0.0.0.0, and docker run -p 127.0.0.1:8650:8650"
+	if len(fixes) != 2 || fixes["work"] != want {
+		t.Errorf("%q, want %q", fixes, want)
+	}
+}
+
 // To a stranger everything would look ill: one finding says who to be.
 func TestStrangerIsToldWhoToBe(t *testing.T) {
 	o := healthy(t)

@@ -44,6 +44,9 @@ func (e *examiner) network(ctx context.Context) []Finding {
 	for _, p := range e.Profiles {
 		own := e.gateway(p)
 		findings = append(findings, e.port(ctx, own, everyone).of(p))
+		if own.port == 0 { // there is nothing yet to reach
+			continue
+		}
 		host := "docker run -e API_SERVER_HOST=0.0.0.0"
 		if !e.Owns(p) { // the container's environment speaks of another
 			host = command(p.Name, "config set api_server.host 0.0.0.0") + ", and docker run"
