@@ -257,6 +257,6 @@ func ircSettings() []Setting {
 func webhookSettings() []Setting {
 	return []Setting{
 		{Key: "webhook.secret", Env: "WEBHOOK_SECRET", Kind: Text, Secret: true, PerProfile: true, DefaultDoc: "none: webhooks are off", Doc: "Secret that the senders of webhooks sign with (HMAC)."},
-		{Key: "webhook.window", Env: "WEBHOOK_WINDOW", Kind: Duration, Min: int64(time.Second), Max: int64(24 * time.Hour), Default: "5m0s", PerProfile: true, Doc: "How old a signed webhook may be; a repeat within it is refused."},
+		{Key: "webhook.window", Env: "WEBHOOK_WINDOW", Kind: Duration, Min: int64(time.Second), Max: int64(24 * time.Hour), Default: "5m0s", PerProfile: true, Doc: "How far from now a webhook may have been signed; a repeat within it is the same message."},
 	}
 }
