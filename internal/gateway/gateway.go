@@ -101,6 +101,9 @@ type Options struct {
 	// MaxRequests bounds the requests that are served at once; more are refused.
 	// Default 1024.
 	MaxRequests int
+	// BodyTimeout is how long a client may take to send its request after the
+	// header. Default 1 minute.
+	BodyTimeout time.Duration
 
 	// Adapters are the accounts on chat platforms. Senders says who may talk
 	// there: by default nobody.
@@ -138,6 +141,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.MaxRequests <= 0 {
 		o.MaxRequests = 1024
+	}
+	if o.BodyTimeout <= 0 {
+		o.BodyTimeout = time.Minute
 	}
 	if o.MaxMessage <= 0 {
 		o.MaxMessage = 1 << 20

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -103,10 +104,14 @@ func bytesText(n int64) string {
 // bodyError is for a request that did not arrive whole.
 func bodyError(err error) error {
 	var large *http.MaxBytesError
-	if errors.As(err, &large) {
+	switch {
+	case errors.As(err, &large):
 		return err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return invalid("", "the request did not arrive whole in time; send it again")
+	default:
+		return invalid("", "the request did not arrive whole: %s", err)
 	}
-	return invalid("", "the request did not arrive whole: %s", err)
 }
 
 func accessType(status int) string {
@@ -206,9 +211,14 @@ func handle(mux *http.ServeMux, method, pattern string, h http.HandlerFunc) {
 	methods(mux, pattern, map[string]http.HandlerFunc{method: h})
 }
 
-// guard answers 500 for a bug instead of printing a stack trace.
+// guard answers 500 for a bug instead of printing a stack trace, and bounds the
+// time that a body may take. net/http reads what is left of a body before it
+// answers, so that holds for refused requests too.
 func (g *Gateway) guard(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Body != http.NoBody {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.o.BodyTimeout))
+		}
 		defer func() {
 			if p := recover(); p != nil {
 				g.log.Error("request failed by a bug", "path", r.URL.Path, "error", p)
