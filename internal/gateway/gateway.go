@@ -407,7 +407,8 @@ func (g *Gateway) Deadlock() {
 func (g *Gateway) Platforms() []supervise.Platform { return g.health.platforms() }
 
 // Report tells the state of one platform; Since is set here, when it changes.
-// While any platform is not ready the gateway is degraded.
+// While any platform is degraded the gateway is, and one that is degraded and
+// starts again stays so until it is ready.
 func (g *Gateway) Report(name string, state supervise.State, reason string) {
 	g.health.report(name, state, reason)
 }
