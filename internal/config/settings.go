@@ -193,12 +193,15 @@ func chatSettings() []Setting {
 	}
 }
 
-// The shape of who may talk. The account part is what the network vouches for.
+// The shape of who may talk: the ids that a network vouches for. On IRC that is an
+// account, or where there is none nick!user@host as the server shows it, which is
+// compared as it stands: masks such as *!*@host are none.
 const (
-	wholeIDPattern = `\*|[a-z][a-z0-9_-]*:[^\s,:]+:[^\s,]+`
-	wholeIDShape   = "an id such as irc:account:alice, or * for everybody"
-	ircIDPattern   = `\*|[^\s,:]+:[^\s,]+`
-	ircIDShape     = "an id such as account:alice, or * for everybody"
+	ircID          = `account:[^\s,]+|[^\s,:!@*]+![^\s,@*]+@[^\s,*]+`
+	wholeIDPattern = `\*|irc:(` + ircID + `)`
+	wholeIDShape   = "an id such as irc:account:alice or irc:nick!user@host, or * for everybody"
+	ircIDPattern   = `\*|` + ircID
+	ircIDShape     = "an id such as account:alice or nick!user@host, or * for everybody"
 )
 
 func accessSettings() []Setting {
@@ -232,6 +235,8 @@ const (
 	ircText     = `[^\x00-\x1f\x7f]+`
 	ircNick     = "[A-Za-z\\[\\]\\\\`_^{|}][A-Za-z0-9\\[\\]\\\\`_^{|}-]*"
 	ircChannel  = `[#&+!][^\s,:\x00-\x1f\x7f]+( [^\s,:\x00-\x1f\x7f]+)?`
+	ircServer   = `([^\s/@,:\[\]]+|\[[^\s/@,\[\]]+\])(:` + portNumber + `)?|[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*`
+	portNumber  = `([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])`
 	ircTextIs   = "text without control characters"
 	ircWordIs   = "one word without , @ and !"
 	ircServerIs = "a host or host:port, such as irc.example.org:6697"
@@ -239,7 +244,7 @@ const (
 
 func ircSettings() []Setting {
 	return []Setting{
-		{Key: "irc.server", Env: "IRC_SERVER", Kind: Text, Pattern: `[^\s/@,]+`, Shape: ircServerIs, PerProfile: true, DefaultDoc: "none: IRC is off", Doc: "IRC server to connect to, as host or host:port; the port is `6697` with TLS, else `6667`."},
+		{Key: "irc.server", Env: "IRC_SERVER", Kind: Text, Pattern: ircServer, Shape: ircServerIs, PerProfile: true, DefaultDoc: "none: IRC is off", Doc: "IRC server to connect to, as host or host:port; the port is `6697` with TLS, else `6667`."},
 		{Key: "irc.tls", Env: "IRC_TLS", Kind: Bool, Default: "true", PerProfile: true, Doc: "Whether the connection is encrypted and the server's certificate checked."},
 		{Key: "irc.ca_file", Env: "IRC_CA_FILE", Kind: Text, Pattern: `/[^\x00-\x1f\x7f]*`, Shape: "an absolute path", PerProfile: true, DefaultDoc: "the system's authorities", Doc: "PEM file of the authorities that may sign the server's certificate."},
 		{Key: "irc.nick", Env: "IRC_NICK", Kind: Text, Pattern: ircNick, Shape: "a nick name", Default: "hermes", PerProfile: true, Doc: "Nick name to ask for."},
