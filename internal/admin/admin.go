@@ -313,6 +313,7 @@ func (h *Handler) deadLetters(r *http.Request) (any, error) {
 	for _, parts := range answers {
 		list = append(list, letterOfParts(parts))
 	}
+	slices.SortStableFunc(list, func(a, b Letter) int { return a.At.Compare(b.At) })
 	return list, nil
 }
 
