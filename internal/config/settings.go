@@ -198,7 +198,8 @@ func chatSettings() []Setting {
 // compared as it stands: masks such as *!*@host are none.
 const (
 	ircID          = `account:[^\s,]+|[^\s,:!@*]+![^\s,@*]+@[^\s,*]+`
-	wholeIDPattern = `\*|irc:(` + ircID + `)`
+	adminPattern   = `irc:(` + ircID + `)`
+	wholeIDPattern = `\*|` + adminPattern
 	wholeIDShape   = "an id such as irc:account:alice or irc:nick!user@host, or * for everybody"
 	ircIDPattern   = `\*|` + ircID
 	ircIDShape     = "an id such as account:alice or nick!user@host, or * for everybody"
@@ -207,7 +208,7 @@ const (
 func accessSettings() []Setting {
 	return []Setting{
 		{Key: "access.allow", Env: "HERMES_ACCESS_ALLOW", Kind: List, Pattern: wholeIDPattern, Shape: wholeIDShape, PerProfile: true, DefaultDoc: "nobody", Doc: "Who may talk to the gateway, on every network; `*` lets everybody."},
-		{Key: "access.admins", Env: "HERMES_ACCESS_ADMINS", Kind: List, Pattern: wholeIDPattern, Shape: wholeIDShape, PerProfile: true, DefaultDoc: "nobody", Doc: "Who may also use the commands for operators in a chat."},
+		{Key: "access.admins", Env: "HERMES_ACCESS_ADMINS", Kind: List, Pattern: adminPattern, Shape: "an id such as irc:account:alice or irc:nick!user@host", PerProfile: true, DefaultDoc: "nobody", Doc: "Who may talk to the gateway and is also told, by `/status`, how all chats are."},
 		{Key: "access.pairing", Env: "HERMES_ACCESS_PAIRING", Kind: Bool, Default: "true", PerProfile: true, Doc: "Whether a stranger is given a code that an operator can approve."},
 	}
 }

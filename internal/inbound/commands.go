@@ -166,10 +166,13 @@ func (v *visit) status(ctx context.Context, _ string) (string, Change, error) {
 	case waiting > 0:
 		here = fmt.Sprintf("%d wait here", waiting)
 	}
-	t := v.desk.o.Turns.Tally()
-	return fmt.Sprintf("%s; %s. In all chats: %d running, %d waiting, %d answered, %d failed. Conversation: %s%s. You are: %s (%s:%s).",
-		v.desk.o.Status(), here, t.Running, t.Queued, t.Answered, t.Failed, v.chat.Session, last,
-		v.tier, v.adapter.Platform(), v.in.Sender.ID), Change{}, nil
+	all := ""
+	if v.tier >= access.Admin { // how busy others are is not everybody's to know
+		t := v.desk.o.Turns.Tally()
+		all = fmt.Sprintf(" In all chats: %d running, %d waiting, %d answered, %d failed.", t.Running, t.Queued, t.Answered, t.Failed)
+	}
+	return fmt.Sprintf("%s; %s.%s Conversation: %s%s. You are: %s (%s:%s).",
+		v.desk.o.Status(), here, all, v.chat.Session, last, v.tier, v.adapter.Platform(), v.in.Sender.ID), Change{}, nil
 }
 
 // lastQuestion says what became of the last message of the conversation that was

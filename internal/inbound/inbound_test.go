@@ -244,6 +244,17 @@ func TestCommands(t *testing.T) {
 	d.balanced()
 }
 
+// Only an admin is told how all chats are.
+func TestStatusOfAllChatsIsForAdmins(t *testing.T) {
+	d := newDesk(t)
+	for sender, want := range map[string]bool{"alice": false, "root": true} {
+		d.accept(d.message(sender, "/status"))
+		if got := d.reply(); strings.Contains(got, "In all chats: 0 running") != want || !strings.Contains(got, "nothing waits here") {
+			t.Errorf("%s is told %q", sender, got)
+		}
+	}
+}
+
 // A command that is delivered twice is run once.
 func TestCommandIsRunOnce(t *testing.T) {
 	d := newDesk(t)
