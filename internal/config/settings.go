@@ -156,7 +156,7 @@ func apiSettings() []Setting {
 		{Key: "api_server.host", Env: "API_SERVER_HOST", Kind: Text, Default: "127.0.0.1", PerProfile: true, Doc: "Address of the profile's HTTP API."},
 		{Key: "api_server.port", Env: "API_SERVER_PORT", Kind: Port, Default: "8642", DefaultDoc: "`8642`; a profile other than the main program's is assigned one from `8643` up", PerProfile: true, Doc: "Port of the profile's HTTP API."},
 		{Key: "api_server.key", Env: "API_SERVER_KEY", Kind: Text, Secret: true, PerProfile: true, DefaultDoc: "none on loopback; beyond it one is generated into `.env`", Doc: "Bearer key of the profile's HTTP API."},
-		{Key: "api_server.requests", Env: "API_SERVER_REQUESTS", Kind: Int, Min: 1, Max: 65536, Default: "1024", PerProfile: true, Doc: "Requests that the HTTP API serves at once; further ones get 503."},
+		{Key: "api_server.requests", Env: "API_SERVER_REQUESTS", Kind: Int, Min: 1, Max: 65536, Default: "1024", PerProfile: true, Doc: "Requests that the HTTP API serves at once, and as many webhooks; further ones get 503."},
 	}
 }
 

@@ -98,8 +98,8 @@ type Options struct {
 	Fallback chat.Model
 	// Retries, ContextTokens and MaxAnswer are as in agent.Options.
 	Retries, ContextTokens, MaxAnswer int
-	// MaxRequests bounds the requests that are served at once; more are refused.
-	// Default 1024.
+	// MaxRequests bounds the requests of the API that are served at once, and by
+	// itself those of webhooks; more are refused. Default 1024.
 	MaxRequests int
 	// BodyTimeout is how long a client may take to send its request after the
 	// header. Default 1 minute.
@@ -167,9 +167,10 @@ type Gateway struct {
 	refused atomic.Int64 // messages that were not accepted
 	chats   *chats
 	admin   http.Handler
-	serving chan struct{} // a place for each request that is served
-	api     http.Handler  // /v1/, for whoever was let in
-	started time.Time
+	// A place for each request that is served at once: of the API, and of webhooks.
+	serving, hooks chan struct{}
+	api            http.Handler // /v1/, for whoever was let in
+	started        time.Time
 
 	mu sync.Mutex
 	ln net.Listener
@@ -181,7 +182,7 @@ func New(o Options) (*Gateway, error) {
 		return nil, errors.New("cannot build a gateway without a model and a store")
 	}
 	o = o.withDefaults()
-	g := &Gateway{o: o, log: o.Log, health: newHealth(o.Log, o.Changed), started: time.Now(), serving: make(chan struct{}, o.MaxRequests)}
+	g := &Gateway{o: o, log: o.Log, health: newHealth(o.Log, o.Changed), started: time.Now(), serving: make(chan struct{}, o.MaxRequests), hooks: make(chan struct{}, o.MaxRequests)}
 	g.metrics = newMetrics(o.Profile, g.counts, newStoreCollector(g))
 	if err := g.buildTurns(); err != nil {
 		return nil, err

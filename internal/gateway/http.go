@@ -152,7 +152,9 @@ func (g *Gateway) routes(policy access.Policy) http.Handler {
 	handle(mux, http.MethodGet, "/livez", g.serveLive)
 	handle(mux, http.MethodGet, "/readyz", g.serveReady)
 	handle(mux, http.MethodGet, "/metrics", g.serveMetrics)
-	handle(mux, http.MethodPost, webhooksPath+"{name}", g.serveWebhook)
+	// Whoever reaches the port may send a body here before it is known who it is
+	// from: that must take neither all memory nor a place of the API's.
+	handle(mux, http.MethodPost, webhooksPath+"{name}", g.limited(g.hooks, http.HandlerFunc(g.serveWebhook)))
 	mux.Handle("/", g.api)
 	return g.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, webhooksPath) { // let in by a signature
@@ -186,15 +188,15 @@ func (g *Gateway) routesV1() http.Handler {
 			message: "there is nothing at " + r.Method + " " + r.URL.Path + "; see /v1/models, /v1/chat/completions and /v1/runs",
 		}.write(w)
 	})
-	return g.guard(g.limited(mux))
+	return g.guard(g.limited(g.serving, mux))
 }
 
-// limited refuses requests beyond the number that is served at once.
-func (g *Gateway) limited(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// limited refuses requests beyond the number that has a place at once.
+func (g *Gateway) limited(places chan struct{}, h http.Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		select {
-		case g.serving <- struct{}{}:
-			defer func() { <-g.serving }()
+		case places <- struct{}{}:
+			defer func() { <-places }()
 			h.ServeHTTP(w, r)
 		default:
 			g.refuse()
@@ -203,7 +205,7 @@ func (g *Gateway) limited(h http.Handler) http.Handler {
 				message: "too many requests are being served; try again in a moment",
 			}.write(w)
 		}
-	})
+	}
 }
 
 // handle serves one method at pattern and refuses the others in our shape.

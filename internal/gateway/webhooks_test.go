@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -83,6 +84,30 @@ func TestWebhookIsNoOtherMessageWhenItIsReplayed(t *testing.T) {
 	if n := r.metric(t, "hermes_messages_received_total"); n != 2 {
 		t.Errorf("%v accepted", n)
 	}
+}
+
+// Strangers who send bodies and no end to them are bounded, and take no place from
+// those who use the API.
+func TestWebhooksUnderWayAreBounded(t *testing.T) {
+	r := start(t, func(o *gateway.Options) { o.WebhookSecret, o.MaxRequests = secret.New("hook"), 1 })
+	conn, err := net.Dial("tcp", r.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "POST /webhooks/ci HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n")
+	until(t, "no more webhooks are taken", func() bool {
+		resp, body := r.do(t, http.MethodPost, "/webhooks/ci", "x", sign("hook", "x", time.Now())...)
+		return resp.StatusCode == http.StatusServiceUnavailable && strings.Contains(body, "overloaded") && resp.Header.Get("Retry-After") != ""
+	})
+	if resp, body := r.do(t, http.MethodGet, "/v1/models", ""); resp.StatusCode != http.StatusOK {
+		t.Errorf("the API: %s %s", resp.Status, body)
+	}
+	conn.Close()
+	until(t, "webhooks are taken again", func() bool {
+		resp, _ := r.do(t, http.MethodPost, "/webhooks/ci", "y", sign("hook", "y", time.Now())...)
+		return resp.StatusCode == http.StatusAccepted || resp.StatusCode == http.StatusOK
+	})
 }
 
 func TestWebhooksThatAreRefused(t *testing.T) {
