@@ -14,7 +14,7 @@ const (
 	Stranger Tier = iota
 	// User may talk and see to their own conversation.
 	User
-	// Admin may also see and change what concerns everybody.
+	// Admin may also see what concerns everybody.
 	Admin
 )
 

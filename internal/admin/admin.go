@@ -313,6 +313,7 @@ func (h *Handler) deadLetters(r *http.Request) (any, error) {
 	for _, parts := range answers {
 		list = append(list, letterOfParts(parts))
 	}
+	slices.SortStableFunc(list, func(a, b Letter) int { return a.At.Compare(b.At) })
 	return list, nil
 }
 
@@ -537,8 +538,12 @@ type SendRequest struct {
 	Text    string `json:"text"`
 }
 
-// maxPart bounds what is sent in one part, in bytes; below every platform's limit.
-const maxPart = 1000
+// maxPart and maxLines bound what is sent in one part, in bytes and in lines; below
+// every platform's limits.
+const (
+	maxPart  = 1000
+	maxLines = 16
+)
 
 func (h *Handler) send(r *http.Request) (any, error) {
 	var req SendRequest
@@ -549,7 +554,7 @@ func (h *Handler) send(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	texts := outbox.Cut(req.Text, maxPart, false)
+	texts := outbox.Cut(req.Text, maxPart, maxLines, true)
 	switch {
 	case req.Chat == "":
 		return nil, bad("say to which chat")

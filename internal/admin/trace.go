@@ -76,7 +76,7 @@ func (h *Handler) trace(r *http.Request) (any, error) {
 	m, err := h.o.Store.Find(r.Context(), r.PathValue("id"))
 	if err != nil {
 		if errors.Is(err, turn.ErrUnknown) {
-			err = noSuch("there is no message %q, or several have this id; give the id that begins with msg_ or run_", r.PathValue("id"))
+			err = noSuch("there is no message %q, or several have this id; give the id that begins with msg_, run_ or dlv_", r.PathValue("id"))
 		}
 		return nil, err
 	}

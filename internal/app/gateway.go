@@ -84,7 +84,7 @@ func RunGateway(ctx context.Context, o GatewayOptions) error {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	for _, w := range o.Config.Warnings {
-		o.Log.Warn("setting ignored", "where", w)
+		o.Log.Warn("look at this setting", "where", w) // ignored, or dangerous: w says which
 	}
 	if o.StopTimeout <= 0 {
 		o.StopTimeout = time.Duration(o.Config.Int("HERMES_STOP_TIMEOUT")) * time.Second

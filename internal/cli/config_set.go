@@ -136,6 +136,14 @@ func (c *configSet) readValue() (string, error) {
 	return strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r"), nil
 }
 
+// standing says what a setting is when nobody sets it in the files.
+func standing(row settingRow) string {
+	if row.Value == "" {
+		return "not set"
+	}
+	return fmt.Sprintf("%q: %s", row.Value, row.Source)
+}
+
 // report says what was written, whether it counts, and from when on.
 func (c *configSet) report(p profile.Profile, setting config.Setting, change *config.Change) {
 	c.warn(change.Config.Warnings)
@@ -144,11 +152,11 @@ func (c *configSet) report(p profile.Profile, setting config.Setting, change *co
 	written := change.Paths()
 	switch {
 	case len(written) == 0 && c.unset:
-		fmt.Fprintf(c.out, "%s is in no file of profile %q; it is %q: %s\n", row.Name, p.Name, row.Value, row.Source)
+		fmt.Fprintf(c.out, "%s is in no file of profile %q; it is %s\n", row.Name, p.Name, standing(row))
 	case len(written) == 0:
 		fmt.Fprintf(c.out, "%s stands so already\n", row.Name)
 	case c.unset:
-		fmt.Fprintf(c.out, "removed %s from %s; it is %q now: %s\n", row.Name, strings.Join(written, " and "), row.Value, row.Source)
+		fmt.Fprintf(c.out, "removed %s from %s; now it is %s\n", row.Name, strings.Join(written, " and "), standing(row))
 	default:
 		fmt.Fprintf(c.out, "set %s in %s\n", row.Name, strings.Join(written, " and "))
 	}

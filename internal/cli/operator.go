@@ -50,7 +50,8 @@ func newTrace(o *options) *cobra.Command {
 		Use: "trace MESSAGE-ID", Short: "Show what became of a message: every stage, with times",
 		Long: `Show every stage of one message: received, policy, queued, each call of the model
 with its retries, stored, each try to deliver. MESSAGE-ID is what the gateway
-gave it (msg_…, run_…), or the Idempotency-Key or the platform's own id.`,
+gave it (msg_…, run_…), the id of a delivery of its answer (dlv_…), the
+Idempotency-Key or the platform's own id.`,
 		Example: "  hermes trace msg_5kq2…\n  hermes trace run_7hd1… -o json", Args: exactly(1, "one MESSAGE-ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.operate(cmd.Context(), func(door *app.Operator) error {
@@ -155,15 +156,29 @@ func newDeadletterShow(o *options) *cobra.Command {
 					return err
 				}
 				return printAs(o.out, format, l, func(w io.Writer) error {
-					_, err := fmt.Fprintf(w, "%s (%s), given up %s, tries: %d\nchat   %s\nsender %s\nwhy    %s\n\n%s\n",
-						l.ID, l.Kind, l.At.Format(time.RFC3339), l.Tries, l.Chat, l.Sender, strings.TrimPrefix(l.Reason+": "+l.Error, ": "), l.Text)
-					return err
+					return printLetter(w, l)
 				})
 			})
 		},
 	}
 	addOutput(cmd, &format)
 	return cmd
+}
+
+func printLetter(w io.Writer, l admin.Letter) error {
+	fmt.Fprintf(w, "%s (%s), given up %s, tries: %d\n", l.ID, l.Kind, l.At.Format(time.RFC3339), l.Tries)
+	for _, f := range [][2]string{
+		{"to", l.Message}, {"chat", l.Chat}, {"sender", l.Sender}, {"why", strings.TrimPrefix(l.Reason+": "+l.Error, ": ")},
+	} {
+		if f[1] != "" {
+			fmt.Fprintf(w, "%-6s %s\n", f[0], f[1])
+		}
+	}
+	fmt.Fprintf(w, "\n%s\n", l.Text)
+	if l.Kind == "message" || l.Message != "" {
+		fmt.Fprintf(w, "\nHow it came to this: hermes trace %s\n", l.ID)
+	}
+	return nil
 }
 
 func newDeadletterDo(o *options, verb, help, done string) *cobra.Command {
@@ -181,6 +196,9 @@ func newDeadletterDo(o *options, verb, help, done string) *cobra.Command {
 					var list []admin.Letter
 					if err := door.Call(cmd.Context(), http.MethodGet, "deadletters", nil, &list); err != nil {
 						return err
+					}
+					if len(list) == 0 {
+						return printLetters(o.out, list)
 					}
 					for _, l := range list {
 						ids = append(ids, l.ID)

@@ -30,7 +30,6 @@ func rules() []rule {
 		{key: "model.fallback.name", broken: isWithout("model.fallback.name", "model.fallback.provider"), says: "it has no effect without model.fallback.provider", warns: true},
 		{key: "model.fallback.base_url", broken: isWithout("model.fallback.base_url", "model.fallback.provider"), says: "it has no effect without model.fallback.provider", warns: true},
 		{key: "model.fallback.api_key", broken: isWithout("model.fallback.api_key", "model.fallback.provider"), says: "it has no effect without model.fallback.provider", warns: true},
-		{key: "access.admins", broken: names("access.admins", everybody), says: "* MAKES EVERYBODY AN OPERATOR of this gateway, strangers too", warns: true},
 		{key: "access.allow", broken: names("access.allow", everybody), says: "* lets EVERYBODY talk to this gateway, strangers too, and its model is yours to pay for", warns: true},
 		{key: "irc.allow", broken: names("irc.allow", everybody), says: "* lets EVERYBODY on IRC talk to this gateway, strangers too, and its model is yours to pay for", warns: true},
 	}

@@ -156,7 +156,7 @@ func apiSettings() []Setting {
 		{Key: "api_server.host", Env: "API_SERVER_HOST", Kind: Text, Default: "127.0.0.1", PerProfile: true, Doc: "Address of the profile's HTTP API."},
 		{Key: "api_server.port", Env: "API_SERVER_PORT", Kind: Port, Default: "8642", DefaultDoc: "`8642`; a profile other than the main program's is assigned one from `8643` up", PerProfile: true, Doc: "Port of the profile's HTTP API."},
 		{Key: "api_server.key", Env: "API_SERVER_KEY", Kind: Text, Secret: true, PerProfile: true, DefaultDoc: "none on loopback; beyond it one is generated into `.env`", Doc: "Bearer key of the profile's HTTP API."},
-		{Key: "api_server.requests", Env: "API_SERVER_REQUESTS", Kind: Int, Min: 1, Max: 65536, Default: "1024", PerProfile: true, Doc: "Requests that the HTTP API serves at once; further ones get 503."},
+		{Key: "api_server.requests", Env: "API_SERVER_REQUESTS", Kind: Int, Min: 1, Max: 65536, Default: "1024", PerProfile: true, Doc: "Requests that the HTTP API serves at once, and as many webhooks; further ones get 503."},
 	}
 }
 
@@ -193,18 +193,22 @@ func chatSettings() []Setting {
 	}
 }
 
-// The shape of who may talk. The account part is what the network vouches for.
+// The shape of who may talk: the ids that a network vouches for. On IRC that is an
+// account, or where there is none nick!user@host as the server shows it, which is
+// compared as it stands: masks such as *!*@host are none.
 const (
-	wholeIDPattern = `\*|[a-z][a-z0-9_-]*:[^\s,:]+:[^\s,]+`
-	wholeIDShape   = "an id such as irc:account:alice, or * for everybody"
-	ircIDPattern   = `\*|[^\s,:]+:[^\s,]+`
-	ircIDShape     = "an id such as account:alice, or * for everybody"
+	ircID          = `account:[^\s,]+|[^\s,:!@*]+![^\s,@*]+@[^\s,*]+`
+	adminPattern   = `irc:(` + ircID + `)`
+	wholeIDPattern = `\*|` + adminPattern
+	wholeIDShape   = "an id such as irc:account:alice or irc:nick!user@host, or * for everybody"
+	ircIDPattern   = `\*|` + ircID
+	ircIDShape     = "an id such as account:alice or nick!user@host, or * for everybody"
 )
 
 func accessSettings() []Setting {
 	return []Setting{
 		{Key: "access.allow", Env: "HERMES_ACCESS_ALLOW", Kind: List, Pattern: wholeIDPattern, Shape: wholeIDShape, PerProfile: true, DefaultDoc: "nobody", Doc: "Who may talk to the gateway, on every network; `*` lets everybody."},
-		{Key: "access.admins", Env: "HERMES_ACCESS_ADMINS", Kind: List, Pattern: wholeIDPattern, Shape: wholeIDShape, PerProfile: true, DefaultDoc: "nobody", Doc: "Who may also use the commands for operators in a chat."},
+		{Key: "access.admins", Env: "HERMES_ACCESS_ADMINS", Kind: List, Pattern: adminPattern, Shape: "an id such as irc:account:alice or irc:nick!user@host", PerProfile: true, DefaultDoc: "nobody", Doc: "Who may talk to the gateway and is also told, by `/status`, how all chats are."},
 		{Key: "access.pairing", Env: "HERMES_ACCESS_PAIRING", Kind: Bool, Default: "true", PerProfile: true, Doc: "Whether a stranger is given a code that an operator can approve."},
 	}
 }
@@ -232,6 +236,8 @@ const (
 	ircText     = `[^\x00-\x1f\x7f]+`
 	ircNick     = "[A-Za-z\\[\\]\\\\`_^{|}][A-Za-z0-9\\[\\]\\\\`_^{|}-]*"
 	ircChannel  = `[#&+!][^\s,:\x00-\x1f\x7f]+( [^\s,:\x00-\x1f\x7f]+)?`
+	ircServer   = `([^\s/@,:\[\]]+|\[[^\s/@,\[\]]+\])(:` + portNumber + `)?|[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*`
+	portNumber  = `([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])`
 	ircTextIs   = "text without control characters"
 	ircWordIs   = "one word without , @ and !"
 	ircServerIs = "a host or host:port, such as irc.example.org:6697"
@@ -239,7 +245,7 @@ const (
 
 func ircSettings() []Setting {
 	return []Setting{
-		{Key: "irc.server", Env: "IRC_SERVER", Kind: Text, Pattern: `[^\s/@,]+`, Shape: ircServerIs, PerProfile: true, DefaultDoc: "none: IRC is off", Doc: "IRC server to connect to, as host or host:port; the port is `6697` with TLS, else `6667`."},
+		{Key: "irc.server", Env: "IRC_SERVER", Kind: Text, Pattern: ircServer, Shape: ircServerIs, PerProfile: true, DefaultDoc: "none: IRC is off", Doc: "IRC server to connect to, as host or host:port; the port is `6697` with TLS, else `6667`."},
 		{Key: "irc.tls", Env: "IRC_TLS", Kind: Bool, Default: "true", PerProfile: true, Doc: "Whether the connection is encrypted and the server's certificate checked."},
 		{Key: "irc.ca_file", Env: "IRC_CA_FILE", Kind: Text, Pattern: `/[^\x00-\x1f\x7f]*`, Shape: "an absolute path", PerProfile: true, DefaultDoc: "the system's authorities", Doc: "PEM file of the authorities that may sign the server's certificate."},
 		{Key: "irc.nick", Env: "IRC_NICK", Kind: Text, Pattern: ircNick, Shape: "a nick name", Default: "hermes", PerProfile: true, Doc: "Nick name to ask for."},
@@ -257,6 +263,6 @@ func ircSettings() []Setting {
 func webhookSettings() []Setting {
 	return []Setting{
 		{Key: "webhook.secret", Env: "WEBHOOK_SECRET", Kind: Text, Secret: true, PerProfile: true, DefaultDoc: "none: webhooks are off", Doc: "Secret that the senders of webhooks sign with (HMAC)."},
-		{Key: "webhook.window", Env: "WEBHOOK_WINDOW", Kind: Duration, Min: int64(time.Second), Max: int64(24 * time.Hour), Default: "5m0s", PerProfile: true, Doc: "How old a signed webhook may be; a repeat within it is refused."},
+		{Key: "webhook.window", Env: "WEBHOOK_WINDOW", Kind: Duration, Min: int64(time.Second), Max: int64(24 * time.Hour), Default: "5m0s", PerProfile: true, Doc: "How far from now a webhook may have been signed; a repeat within it is the same message."},
 	}
 }

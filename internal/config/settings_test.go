@@ -51,8 +51,8 @@ func TestListsAndSizes(t *testing.T) {
 	dir := home(t, map[string]string{
 		"config.yaml": "irc:\n  server: irc.example.org\n  channels:\n  - '#help'\n  - \"#talk\"\n  - '#help'\naccess:\n  allow: irc:account:alice , irc:account:bob,,\n  admins: []\nlimits: {message_bytes: 65536, answer_bytes: 2 MiB}\n",
 	})
-	c := load(t, config.Options{Home: dir, Lookup: environment(map[string]string{"HERMES_ACCESS_ADMINS": "", "IRC_ALLOW": " account:a, hostmask:*!u@h "})})
-	if got := c.IRC(); !slices.Equal(got.Channels, []string{"#help", "#talk"}) || !slices.Equal(got.Allow, []string{"account:a", "hostmask:*!u@h"}) {
+	c := load(t, config.Options{Home: dir, Lookup: environment(map[string]string{"HERMES_ACCESS_ADMINS": "", "IRC_ALLOW": " account:a, ann!~ann@2001:db8::1 "})})
+	if got := c.IRC(); !slices.Equal(got.Channels, []string{"#help", "#talk"}) || !slices.Equal(got.Allow, []string{"account:a", "ann!~ann@2001:db8::1"}) {
 		t.Errorf("IRC() = %+v", got)
 	}
 	if got := c.Access(); !slices.Equal(got.Allow, []string{"irc:account:alice", "irc:account:bob"}) || got.Admins != nil {
@@ -80,8 +80,14 @@ func TestWhatASettingRefuses(t *testing.T) {
 		"irc: {server: 'http://x'}":              "config.yaml:1:15: irc.server: expected a host or host:port",
 		"irc: {tls: ture}":                       `config.yaml:1:12: irc.tls: expected true or false, got "ture"`,
 		"irc: {ca_file: ca.pem}":                 "config.yaml:1:16: irc.ca_file: expected an absolute path",
-		"access: {allow: [alice]}":               `config.yaml:1:18: access.allow: expected an id such as irc:account:alice, or * for everybody, got "alice"`,
-		"access: {allow: 'irc:account:a, bob'}":  `config.yaml:1:17: access.allow: expected an id such as irc:account:alice, or * for everybody, got "bob"`,
+		"access: {allow: [alice]}":               `config.yaml:1:18: access.allow: expected an id such as irc:account:alice or irc:nick!user@host, or * for everybody, got "alice"`,
+		"access: {allow: 'irc:account:a, bob'}":  `config.yaml:1:17: access.allow: expected an id such as irc:account:alice or irc:nick!user@host, or * for everybody, got "bob"`,
+		"access: {allow: ['telegram:5']}":        `config.yaml:1:18: access.allow: expected an id such as irc:account:alice or irc:nick!user@host`,
+		"access: {admins: 'irc:account:a,*'}":    `config.yaml:1:18: access.admins: expected an id such as irc:account:alice or irc:nick!user@host, got "*"`,
+		"irc: {allow: ['irc:account:a']}":        `config.yaml:1:15: irc.allow: expected an id such as account:alice or nick!user@host`,
+		"irc: {allow: ['*!*@example.org']}":      `config.yaml:1:15: irc.allow: expected an id such as account:alice or nick!user@host`,
+		"irc: {server: 'h:99999'}":               "config.yaml:1:15: irc.server: expected a host or host:port",
+		"irc: {server: 'h:'}":                    "config.yaml:1:15: irc.server: expected a host or host:port",
 		"limits: {message_bytes: 1MB}":           `config.yaml:1:25: limits.message_bytes: expected a number of bytes such as 65536, 64KiB or 1MiB, got "1MB"`,
 		"limits: {message_bytes: 9999999999GiB}": `config.yaml:1:25: limits.message_bytes: expected a number of bytes such as`,
 		"limits: {message_bytes: 5}":             `config.yaml:1:25: limits.message_bytes: expected a number of bytes from 1KiB to 1GiB, got "5"`,
@@ -100,6 +106,15 @@ func TestWhatASettingRefuses(t *testing.T) {
 			t.Errorf("%q loads", text)
 		} else if !strings.HasPrefix(err.Error(), dir+"/"+want) || strings.Contains(err.Error(), "sesame") {
 			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+}
+
+func TestServersOfIRC(t *testing.T) {
+	for _, server := range []string{"h", "irc.example.org:6697", "192.0.2.1:65535", "::1", "2001:db8::1", "[::1]", "[fe80::1%eth0]:6667"} {
+		c := load(t, config.Options{Home: t.TempDir(), Lookup: environment(map[string]string{"IRC_SERVER": server, "HERMES_ACCESS_ALLOW": "irc:ann!~ann@localhost"})})
+		if got := c.IRC().Server; got != server {
+			t.Errorf("%q is read as %q", server, got)
 		}
 	}
 }
@@ -125,7 +140,6 @@ func TestStrictBooleans(t *testing.T) {
 func TestDangerousSettingsWarn(t *testing.T) {
 	for text, want := range map[string]string{
 		"access: {allow: ['*']}":                      "config.yaml:1:17: access.allow: * lets EVERYBODY talk",
-		"access: {admins: 'irc:account:a,*'}":         "config.yaml:1:18: access.admins: * MAKES EVERYBODY AN OPERATOR",
 		"irc: {server: h, allow: '*'}":                "config.yaml:1:25: irc.allow: * lets EVERYBODY on IRC",
 		"irc: {channels: ['#a']}":                     "config.yaml:1:17: irc.channels: it has no effect without irc.server",
 		"irc: {sasl_user: me}":                        "config.yaml:1:18: irc.sasl_user: it has no effect without irc.sasl_password",

@@ -30,8 +30,6 @@ const (
 
 	maxSession = 128 // bytes of a session's id
 
-	// bodyTimeout is how long a client may take to send its request.
-	bodyTimeout = time.Minute
 	// writeTimeout is how long a client may take to read one piece.
 	writeTimeout = 30 * time.Second
 	// keepAliveEvery is how often a stream without news gets a comment line:
@@ -148,19 +146,18 @@ func (g *Gateway) read(w http.ResponseWriter, r *http.Request) (completionReques
 	return decode(body)
 }
 
-// readBody reads a request that brings a message.
+// readBody reads a request that brings a message. A body that does not come in
+// time leaves the deadline of guard in place, and the connection is closed.
 func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if g.turns.Closed() { // do not make it send four megabytes for nothing
 		g.refuse()
 		return nil, turn.ErrDraining
 	}
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
-	_ = rc.SetReadDeadline(time.Time{})
 	if err != nil {
 		return nil, bodyError(err)
 	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // the answer may take longer
 	return body, nil
 }
 

@@ -98,9 +98,12 @@ type Options struct {
 	Fallback chat.Model
 	// Retries, ContextTokens and MaxAnswer are as in agent.Options.
 	Retries, ContextTokens, MaxAnswer int
-	// MaxRequests bounds the requests that are served at once; more are refused.
-	// Default 1024.
+	// MaxRequests bounds the requests of the API that are served at once, and by
+	// itself those of webhooks; more are refused. Default 1024.
 	MaxRequests int
+	// BodyTimeout is how long a client may take to send its request after the
+	// header. Default 1 minute.
+	BodyTimeout time.Duration
 
 	// Adapters are the accounts on chat platforms. Senders says who may talk
 	// there: by default nobody.
@@ -139,6 +142,9 @@ func (o Options) withDefaults() Options {
 	if o.MaxRequests <= 0 {
 		o.MaxRequests = 1024
 	}
+	if o.BodyTimeout <= 0 {
+		o.BodyTimeout = time.Minute
+	}
 	if o.MaxMessage <= 0 {
 		o.MaxMessage = 1 << 20
 	}
@@ -161,9 +167,10 @@ type Gateway struct {
 	refused atomic.Int64 // messages that were not accepted
 	chats   *chats
 	admin   http.Handler
-	serving chan struct{} // a place for each request that is served
-	api     http.Handler  // /v1/, for whoever was let in
-	started time.Time
+	// A place for each request that is served at once: of the API, and of webhooks.
+	serving, hooks chan struct{}
+	api            http.Handler // /v1/, for whoever was let in
+	started        time.Time
 
 	mu sync.Mutex
 	ln net.Listener
@@ -175,7 +182,7 @@ func New(o Options) (*Gateway, error) {
 		return nil, errors.New("cannot build a gateway without a model and a store")
 	}
 	o = o.withDefaults()
-	g := &Gateway{o: o, log: o.Log, health: newHealth(o.Log, o.Changed), started: time.Now(), serving: make(chan struct{}, o.MaxRequests)}
+	g := &Gateway{o: o, log: o.Log, health: newHealth(o.Log, o.Changed), started: time.Now(), serving: make(chan struct{}, o.MaxRequests), hooks: make(chan struct{}, o.MaxRequests)}
 	g.metrics = newMetrics(o.Profile, g.counts, newStoreCollector(g))
 	if err := g.buildTurns(); err != nil {
 		return nil, err
@@ -401,7 +408,8 @@ func (g *Gateway) Deadlock() {
 func (g *Gateway) Platforms() []supervise.Platform { return g.health.platforms() }
 
 // Report tells the state of one platform; Since is set here, when it changes.
-// While any platform is not ready the gateway is degraded.
+// While any platform is degraded the gateway is, and one that is degraded and
+// starts again stays so until it is ready.
 func (g *Gateway) Report(name string, state supervise.State, reason string) {
 	g.health.report(name, state, reason)
 }

@@ -142,9 +142,18 @@ func TestFailingPlatformDegrades(t *testing.T) {
 	if len(list) != 2 || list[0].Name != "http" || list[0].State != supervise.Ready || list[1].Name != "telegram" {
 		t.Errorf("%+v", list)
 	}
+	_, _, since := r.State()
+	r.Report("telegram", supervise.Starting, "connecting") // it only tries again
+	if state, reason, at := r.State(); state != supervise.Degraded || !strings.Contains(reason, "token refused") || at != since {
+		t.Errorf("while it tries again: %s %s, since %s instead of %s", state, reason, at, since)
+	}
 	r.Report("telegram", supervise.Ready, "")
 	if state, _, _ := r.State(); state != supervise.Ready {
 		t.Errorf("recovered, but %s", state)
+	}
+	r.Report("telegram", supervise.Starting, "connecting")
+	if list := r.Platforms(); list[1].State != supervise.Starting {
+		t.Errorf("one that was ready and starts again: %+v", list[1])
 	}
 }
 

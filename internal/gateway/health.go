@@ -169,9 +169,14 @@ func (h *health) checkedNow(broken string) {
 	}
 }
 
+// report takes the word of a platform. One that failed and only tries again has
+// not recovered: it is degraded, since then and for that reason, until it is ready.
 func (h *health) report(name string, state supervise.State, reason string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if state == supervise.Starting && h.list[name].State == supervise.Degraded {
+		return
+	}
 	h.set(name, state, reason)
 	h.settle()
 }

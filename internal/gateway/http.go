@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -103,10 +104,14 @@ func bytesText(n int64) string {
 // bodyError is for a request that did not arrive whole.
 func bodyError(err error) error {
 	var large *http.MaxBytesError
-	if errors.As(err, &large) {
+	switch {
+	case errors.As(err, &large):
 		return err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return invalid("", "the request did not arrive whole in time; send it again")
+	default:
+		return invalid("", "the request did not arrive whole: %s", err)
 	}
-	return invalid("", "the request did not arrive whole: %s", err)
 }
 
 func accessType(status int) string {
@@ -147,7 +152,9 @@ func (g *Gateway) routes(policy access.Policy) http.Handler {
 	handle(mux, http.MethodGet, "/livez", g.serveLive)
 	handle(mux, http.MethodGet, "/readyz", g.serveReady)
 	handle(mux, http.MethodGet, "/metrics", g.serveMetrics)
-	handle(mux, http.MethodPost, webhooksPath+"{name}", g.serveWebhook)
+	// Whoever reaches the port may send a body here before it is known who it is
+	// from: that must take neither all memory nor a place of the API's.
+	handle(mux, http.MethodPost, webhooksPath+"{name}", g.limited(g.hooks, http.HandlerFunc(g.serveWebhook)))
 	mux.Handle("/", g.api)
 	return g.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, webhooksPath) { // let in by a signature
@@ -181,15 +188,15 @@ func (g *Gateway) routesV1() http.Handler {
 			message: "there is nothing at " + r.Method + " " + r.URL.Path + "; see /v1/models, /v1/chat/completions and /v1/runs",
 		}.write(w)
 	})
-	return g.guard(g.limited(mux))
+	return g.guard(g.limited(g.serving, mux))
 }
 
-// limited refuses requests beyond the number that is served at once.
-func (g *Gateway) limited(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// limited refuses requests beyond the number that has a place at once.
+func (g *Gateway) limited(places chan struct{}, h http.Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		select {
-		case g.serving <- struct{}{}:
-			defer func() { <-g.serving }()
+		case places <- struct{}{}:
+			defer func() { <-places }()
 			h.ServeHTTP(w, r)
 		default:
 			g.refuse()
@@ -198,7 +205,7 @@ func (g *Gateway) limited(h http.Handler) http.Handler {
 				message: "too many requests are being served; try again in a moment",
 			}.write(w)
 		}
-	})
+	}
 }
 
 // handle serves one method at pattern and refuses the others in our shape.
@@ -206,9 +213,14 @@ func handle(mux *http.ServeMux, method, pattern string, h http.HandlerFunc) {
 	methods(mux, pattern, map[string]http.HandlerFunc{method: h})
 }
 
-// guard answers 500 for a bug instead of printing a stack trace.
+// guard answers 500 for a bug instead of printing a stack trace, and bounds the
+// time that a body may take. net/http reads what is left of a body before it
+// answers, so that holds for refused requests too.
 func (g *Gateway) guard(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Body != http.NoBody {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.o.BodyTimeout))
+		}
 		defer func() {
 			if p := recover(); p != nil {
 				g.log.Error("request failed by a bug", "path", r.URL.Path, "error", p)

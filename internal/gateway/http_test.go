@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"regexp"
@@ -305,5 +306,36 @@ func TestDeafClient(t *testing.T) {
 	until(t, "the turn is answered", func() bool { return r.metric(t, "hermes_messages_answered_total") == 1 })
 	if err := r.Drain(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A client that stops in the middle of its request is told so in time and hung
+// up on, whether it would have been let in or not.
+func TestBodyThatStops(t *testing.T) {
+	for name, c := range map[string]struct{ path, key, code string }{
+		"let in":         {"/v1/runs", "", "did not arrive whole"},
+		"a stranger":     {"/v1/runs", "key", "invalid_api_key"},
+		"a webhook":      {"/webhooks/ci", "", "did not arrive whole"},
+		"nobody reads":   {"/v1/runs/run_x/stop", "", "run_not_found"},
+		"nothing there":  {"/nope", "", "unknown_url"},
+		"a wrong method": {"/livez", "", "method_not_allowed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, func(o *gateway.Options) {
+				o.BodyTimeout = 50 * time.Millisecond
+				o.Key = secret.New(c.key)
+			})
+			conn, err := net.Dial("tcp", r.Address())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(patience))
+			fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"in", c.path)
+			answer, err := io.ReadAll(conn) // to the end of the connection
+			if err != nil || !strings.Contains(string(answer), c.code) {
+				t.Errorf("%q, %v", answer, err)
+			}
+		})
 	}
 }

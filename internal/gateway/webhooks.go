@@ -20,8 +20,8 @@ import (
 const (
 	webhooksPath = "/webhooks/"
 	// The headers of a webhook: when it was signed (Unix seconds), "sha256=" and the
-	// HMAC in hexadecimal digits of that time, a full stop and the body, and the
-	// sender's own id of the delivery.
+	// HMAC in hexadecimal digits, and the sender's own id of the delivery, if it has
+	// one. See signedText.
 	webhookTime      = "X-Hermes-Timestamp"
 	webhookSignature = "X-Hermes-Signature"
 	webhookDelivery  = "X-Hermes-Delivery"
@@ -40,7 +40,7 @@ func (g *Gateway) serveWebhook(w http.ResponseWriter, r *http.Request) {
 		problemOf(err).write(w)
 		return
 	}
-	if err := g.checkSignature(r, body); err != nil {
+	if err := g.checkSignature(r, name, body); err != nil {
 		g.refuse()
 		problemOf(err).write(w)
 		return
@@ -63,8 +63,17 @@ func (g *Gateway) refuseWebhook(w http.ResponseWriter, status int, code, message
 	problem{status: status, kind: "invalid_request_error", code: code, message: message}.write(w)
 }
 
+// signedText is what a signature is made of, a line each: the time, the webhook's
+// name, the delivery's id (empty: none) and the very bytes of the body. The name
+// and the id are in it since they decide whether a message was accepted before: a
+// request that was overheard must not count as another one. Neither can have a
+// line end.
+func signedText(at, name, delivery string, body []byte) []byte {
+	return append([]byte(at+"\n"+name+"\n"+delivery+"\n"), body...)
+}
+
 // checkSignature returns nil or an *access.Refusal that says what is wrong.
-func (g *Gateway) checkSignature(r *http.Request, body []byte) error {
+func (g *Gateway) checkSignature(r *http.Request, name string, body []byte) error {
 	refuse := func(code, format string, args ...any) error {
 		return &access.Refusal{Status: http.StatusUnauthorized, Code: code, Message: fmt.Sprintf(format, args...)}
 	}
@@ -79,13 +88,12 @@ func (g *Gateway) checkSignature(r *http.Request, body []byte) error {
 	given, ok := strings.CutPrefix(r.Header.Get(webhookSignature), "sha256=")
 	sum, err := hex.DecodeString(given)
 	if !ok || err != nil {
-		return refuse("invalid_signature", "%s must be sha256= and the HMAC of TIMESTAMP.BODY in hexadecimal digits", webhookSignature)
+		return refuse("invalid_signature", "%s must be sha256= and an HMAC in hexadecimal digits", webhookSignature)
 	}
 	mac := hmac.New(sha256.New, []byte(g.o.WebhookSecret.Reveal()))
-	mac.Write([]byte(text + "."))
-	mac.Write(body)
+	mac.Write(signedText(text, name, r.Header.Get(webhookDelivery), body))
 	if !hmac.Equal(sum, mac.Sum(nil)) {
-		return refuse("invalid_signature", "the signature is wrong: it must be made of %s, a full stop and the very body, with webhook.secret of this profile", webhookTime)
+		return refuse("invalid_signature", "the signature is wrong: it must be made with webhook.secret of this profile, of four lines: %s, the webhook's name, %s and the very body", webhookTime, webhookDelivery)
 	}
 	if off := time.Since(time.Unix(seconds, 0)).Abs(); off > g.o.WebhookWindow {
 		return refuse("stale_timestamp", "the request was signed %s from now and may be %s: it was replayed, or a clock is wrong", off.Round(time.Second), g.o.WebhookWindow)
@@ -114,7 +122,7 @@ func webhookMessage(r *http.Request, name string, body []byte) (turn.Message, er
 	}
 	delivery := r.Header.Get(webhookDelivery)
 	if delivery == "" { // the same request replayed has the same signature
-		delivery = r.Header.Get(webhookSignature)
+		delivery = strings.ToLower(r.Header.Get(webhookSignature)) // hexadecimal digits are the same in either case
 	}
 	if len(delivery) > maxKey {
 		return turn.Message{}, invalid(webhookDelivery, "%s must have at most %d characters", webhookDelivery, maxKey)

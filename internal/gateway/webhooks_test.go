@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,11 +16,18 @@ import (
 	"github.com/hermesgw/hermes/internal/secret"
 )
 
-func sign(key, body string, at time.Time) []string {
+// sign returns the headers of a webhook called ci.
+func sign(key, body string, at time.Time) []string { return signAs(key, "", body, at) }
+
+func signAs(key, delivery, body string, at time.Time) []string {
 	stamp := fmt.Sprint(at.Unix())
 	mac := hmac.New(sha256.New, []byte(key))
-	mac.Write([]byte(stamp + "." + body))
-	return []string{"X-Hermes-Timestamp", stamp, "X-Hermes-Signature", "sha256=" + hex.EncodeToString(mac.Sum(nil))}
+	mac.Write([]byte(stamp + "\nci\n" + delivery + "\n" + body))
+	header := []string{"X-Hermes-Timestamp", stamp, "X-Hermes-Signature", "sha256=" + hex.EncodeToString(mac.Sum(nil))}
+	if delivery != "" {
+		header = append(header, "X-Hermes-Delivery", delivery)
+	}
+	return header
 }
 
 func TestWebhook(t *testing.T) {
@@ -35,17 +44,69 @@ func TestWebhook(t *testing.T) {
 		t.Errorf("a replay made %s", again.ID)
 	}
 	json := `{"input":"hello","session_id":"ops"}`
-	other := r.run(t, http.MethodPost, "/webhooks/ci", json, 202, append(sign("hook", json, time.Now()), "Content-Type", "application/json", "X-Hermes-Delivery", "d1")...)
+	other := r.run(t, http.MethodPost, "/webhooks/ci", json, 202, append(signAs("hook", "d1", json, time.Now()), "Content-Type", "application/json")...)
 	if other.SessionID != "ops" {
 		t.Errorf("%+v", other)
 	}
 	// The sender's id counts, whatever the signature.
-	twice := r.run(t, http.MethodPost, "/webhooks/ci", json, 200, append(sign("hook", json, time.Now().Add(-time.Second)), "Content-Type", "application/json", "X-Hermes-Delivery", "d1")...)
+	twice := r.run(t, http.MethodPost, "/webhooks/ci", json, 200, append(signAs("hook", "d1", json, time.Now().Add(-time.Second)), "Content-Type", "application/json")...)
 	if twice.ID != other.ID {
 		t.Errorf("delivered twice as %s", twice.ID)
 	}
 	until(t, "it is answered", func() bool {
 		return r.run(t, http.MethodGet, "/v1/runs/"+made.ID, "", 200, "Authorization", "Bearer key").Status == "completed"
+	})
+}
+
+// Whoever overheard a request can send it again and nothing else: not as another
+// delivery, and not to another name.
+func TestWebhookIsNoOtherMessageWhenItIsReplayed(t *testing.T) {
+	r := start(t, func(o *gateway.Options) { o.WebhookSecret = secret.New("hook") })
+	const body = "pay 100"
+	for name, header := range map[string][]string{"with an id": signAs("hook", "d1", body, time.Now()), "without": sign("hook", body, time.Now())} {
+		made := r.run(t, http.MethodPost, "/webhooks/ci", body, 202, header...)
+		if again := r.run(t, http.MethodPost, "/webhooks/ci", body, 200, header...); again.ID != made.ID {
+			t.Errorf("%s: a replay made %s", name, again.ID)
+		}
+		shouted := slices.Clone(header)
+		shouted[3] = "sha256=" + strings.ToUpper(strings.TrimPrefix(header[3], "sha256="))
+		if again := r.run(t, http.MethodPost, "/webhooks/ci", body, 200, shouted...); again.ID != made.ID {
+			t.Errorf("%s: a replay in capitals made %s", name, again.ID)
+		}
+		as := append(slices.Clone(header[:4]), "X-Hermes-Delivery", "d2")
+		if resp, text := r.do(t, http.MethodPost, "/webhooks/ci", body, as...); resp.StatusCode != 401 || !strings.Contains(text, "invalid_signature") {
+			t.Errorf("%s, as another delivery: %s %s", name, resp.Status, text)
+		}
+		if resp, text := r.do(t, http.MethodPost, "/webhooks/cd", body, header...); resp.StatusCode != 401 || !strings.Contains(text, "invalid_signature") {
+			t.Errorf("%s, to another name: %s %s", name, resp.Status, text)
+		}
+	}
+	if n := r.metric(t, "hermes_messages_received_total"); n != 2 {
+		t.Errorf("%v accepted", n)
+	}
+}
+
+// Strangers who send bodies and no end to them are bounded, and take no place from
+// those who use the API.
+func TestWebhooksUnderWayAreBounded(t *testing.T) {
+	r := start(t, func(o *gateway.Options) { o.WebhookSecret, o.MaxRequests = secret.New("hook"), 1 })
+	conn, err := net.Dial("tcp", r.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "POST /webhooks/ci HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n")
+	until(t, "no more webhooks are taken", func() bool {
+		resp, body := r.do(t, http.MethodPost, "/webhooks/ci", "x", sign("hook", "x", time.Now())...)
+		return resp.StatusCode == http.StatusServiceUnavailable && strings.Contains(body, "overloaded") && resp.Header.Get("Retry-After") != ""
+	})
+	if resp, body := r.do(t, http.MethodGet, "/v1/models", ""); resp.StatusCode != http.StatusOK {
+		t.Errorf("the API: %s %s", resp.Status, body)
+	}
+	conn.Close()
+	until(t, "webhooks are taken again", func() bool {
+		resp, _ := r.do(t, http.MethodPost, "/webhooks/ci", "y", sign("hook", "y", time.Now())...)
+		return resp.StatusCode == http.StatusAccepted || resp.StatusCode == http.StatusOK
 	})
 }
 

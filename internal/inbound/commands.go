@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/hermesgw/hermes/internal/access"
 	"github.com/hermesgw/hermes/internal/chat"
@@ -39,10 +40,14 @@ func commands() []command {
 	}
 }
 
-// command runs one. What is no command of ours is said, not sent to the model.
+// command runs one. What is no command of ours is said, not sent to the model. A
+// second slash is one that a client was to take for itself, and did not.
 func (v *visit) command(ctx context.Context, text string) error {
-	word, arg, _ := strings.Cut(strings.TrimPrefix(text, "/"), " ")
-	word, arg = strings.ToLower(strings.TrimSpace(word)), strings.TrimSpace(arg)
+	word, arg := strings.TrimPrefix(strings.TrimPrefix(text, "/"), "/"), ""
+	if i := strings.IndexFunc(word, unicode.IsSpace); i >= 0 {
+		word, arg = word[:i], strings.TrimSpace(word[i:])
+	}
+	word = strings.ToLower(word)
 	if word == "retry" {
 		return v.retry(ctx)
 	}
@@ -114,7 +119,7 @@ func (v *visit) stop(ctx context.Context, _ string) (string, Change, error) {
 	case n == 0 && dropped == 0:
 		reply = "There is nothing to stop."
 	case n > 1:
-		reply = fmt.Sprintf("Stopped, with %s that waited.", counted(n-1))
+		reply = fmt.Sprintf("Stopped, with %s that waited.", counted(n-1, "message"))
 	}
 	if dropped > 0 {
 		reply += " The rest of what I was saying is dropped."
@@ -161,10 +166,13 @@ func (v *visit) status(ctx context.Context, _ string) (string, Change, error) {
 	case waiting > 0:
 		here = fmt.Sprintf("%d wait here", waiting)
 	}
-	t := v.desk.o.Turns.Tally()
-	return fmt.Sprintf("%s; %s. In all chats: %d running, %d waiting, %d answered, %d failed. Conversation: %s%s. You are: %s (%s:%s).",
-		v.desk.o.Status(), here, t.Running, t.Queued, t.Answered, t.Failed, v.chat.Session, last,
-		v.tier, v.adapter.Platform(), v.in.Sender.ID), Change{}, nil
+	all := ""
+	if v.tier >= access.Admin { // how busy others are is not everybody's to know
+		t := v.desk.o.Turns.Tally()
+		all = fmt.Sprintf(" In all chats: %d running, %d waiting, %d answered, %d failed.", t.Running, t.Queued, t.Answered, t.Failed)
+	}
+	return fmt.Sprintf("%s; %s.%s Conversation: %s%s. You are: %s (%s:%s).",
+		v.desk.o.Status(), here, all, v.chat.Session, last, v.tier, v.adapter.Platform(), v.in.Sender.ID), Change{}, nil
 }
 
 // lastQuestion says what became of the last message of the conversation that was
@@ -189,15 +197,15 @@ func (v *visit) usage(ctx context.Context, _ string) (string, Change, error) {
 	if err != nil {
 		return "", Change{}, err
 	}
-	return fmt.Sprintf("This conversation: %s answered, %d tokens read, %d written.", counted(u.Messages), u.TokensIn, u.TokensOut), Change{}, nil
+	return fmt.Sprintf("This conversation: %s answered, %s read, %d written.", counted(u.Messages, "message"), counted(u.TokensIn, "token"), u.TokensOut), Change{}, nil
 }
 
-// counted is a number of messages.
-func counted[N int | int64](n N) string {
+// counted is a number of things.
+func counted[N int | int64](n N, thing string) string {
 	if n == 1 {
-		return "1 message"
+		return "1 " + thing
 	}
-	return fmt.Sprintf("%d messages", n)
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 func (v *visit) model(context.Context, string) (string, Change, error) {
@@ -221,7 +229,7 @@ func (v *visit) sessions(ctx context.Context, _ string) (string, Change, error) 
 		if s.ID == v.chat.Session {
 			mark = " (this one)"
 		}
-		lines = append(lines, fmt.Sprintf("%d. %s, %s%s: %s", i+1, s.Last.Format("2006-01-02 15:04"), counted(s.Messages), mark, s.Title))
+		lines = append(lines, fmt.Sprintf("%d. %s, %s%s: %s", i+1, s.Last.Format("2006-01-02 15:04"), counted(s.Messages, "message"), mark, s.Title))
 	}
 	return strings.Join(lines, "\n"), Change{}, nil
 }

@@ -397,7 +397,7 @@ func Parts(a platform.Adapter, m turn.Message, text string) []outbox.Part {
 
 // PartsFor is Parts for a platform with these limits.
 func PartsFor(limits platform.Limits, m turn.Message, text string) []outbox.Part {
-	cut := outbox.Cut(text, limits.Text-len(outbox.RepeatMark), limits.Fences)
+	cut := outbox.Cut(text, limits.Text-len(outbox.RepeatMark), limits.Lines, limits.Fences)
 	if len(cut) == 0 {
 		cut = []string{"(an empty answer)"}
 	}

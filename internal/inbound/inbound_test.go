@@ -211,11 +211,14 @@ func TestCommands(t *testing.T) {
 	for _, step := range []struct{ say, want string }{
 		{"/help", "/resume NUMBER"},
 		{"/nonsense", "no command /nonsense"},
+		{"/", "no command /."},
 		{"/retry", "nothing to answer again"},
 		{"/sessions", "no conversation yet"},
 		{"first talk", "re: first talk"},
 		{"/usage", "1 message answered, 2 tokens read, 3 written"},
 		{"/model", "brain"},
+		{"//model", "brain"},
+		{"/busy\tqueue", "wait until I have answered"},
 		{"/status", "nothing waits here"},
 		{"/NEW", "new conversation"},
 		{"second talk", "re: second talk"},
@@ -239,6 +242,17 @@ func TestCommands(t *testing.T) {
 		t.Errorf("resumed %v, %v", history, err)
 	}
 	d.balanced()
+}
+
+// Only an admin is told how all chats are.
+func TestStatusOfAllChatsIsForAdmins(t *testing.T) {
+	d := newDesk(t)
+	for sender, want := range map[string]bool{"alice": false, "root": true} {
+		d.accept(d.message(sender, "/status"))
+		if got := d.reply(); strings.Contains(got, "In all chats: 0 running") != want || !strings.Contains(got, "nothing waits here") {
+			t.Errorf("%s is told %q", sender, got)
+		}
+	}
 }
 
 // A command that is delivered twice is run once.

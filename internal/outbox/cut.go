@@ -8,14 +8,22 @@ import (
 // fence is what opens and closes a code block of Markdown.
 const fence = "```"
 
-// Cut splits text into parts of at most limit bytes: at the end of a paragraph,
+// leastLines is the least that a limit of lines counts for.
+const leastLines = 8
+
+// Cut splits text into parts of at most limit bytes and lines lines (0: any
+// number; below 8 it counts as 8): at the end of a paragraph,
 // else of a line, a sentence, a word, and in the middle of a word only where
 // nothing else is left; never inside a character. With fences, a code block that
 // is cut is closed at the end of a part and opened again, with its language, in
 // the next, and one that was never closed is closed at the end. A limit under 64 counts as 64. A text without anything visible gives
 // no part.
-func Cut(text string, limit int, fences bool) []string {
+func Cut(text string, limit, lines int, fences bool) []string {
 	limit = max(limit, 64)
+	if lines <= 0 {
+		lines = len(text) + 2 // more than there can be
+	}
+	lines = max(lines, leastLines)
 	text = strings.TrimRight(text, " \t\r\n")
 	var parts []string
 	reopen := "" // the line that opens the block which the next part is in
@@ -24,19 +32,19 @@ func Cut(text string, limit int, fences bool) []string {
 		if reopen != "" {
 			head = reopen + "\n"
 		}
-		room := limit - len(head)
-		if last := head + text; len(text) <= room && (!fences || openBlock(last) == "") {
+		room, left := limit-len(head), lines-strings.Count(head, "\n")
+		fits := strings.Count(text, "\n") < left
+		if last := head + text; fits && len(text) <= room && (!fences || openBlock(last) == "") {
 			parts = append(parts, last)
 			break
-		} else if len(last)+len("\n"+fence) <= limit { // a block that was never closed
+		} else if strings.Count(text, "\n")+1 < left && len(last)+len("\n"+fence) <= limit { // a block that was never closed
 			parts = append(parts, last+"\n"+fence)
 			break
 		}
-		reserve := 0
-		if fences {
-			reserve = len("\n" + fence)
+		if fences { // what closes a block has a place
+			room, left = room-len("\n"+fence), left-1
 		}
-		part, rest := cutOnce(text, room-reserve, reopen != "")
+		part, rest := cutOnce(text, min(room, endOfLine(text, left)), reopen != "")
 		text = rest
 		body := head + part
 		if fences {
@@ -52,6 +60,18 @@ func Cut(text string, limit int, fences bool) []string {
 		}
 	}
 	return parts
+}
+
+// endOfLine is where line n of text ends, from 1; the end of text if it has fewer.
+func endOfLine(text string, n int) int {
+	for i := range len(text) {
+		if text[i] == '\n' {
+			if n--; n == 0 {
+				return i
+			}
+		}
+	}
+	return len(text)
 }
 
 // cutOnce splits text at the best place within limit bytes. Inside code, lines

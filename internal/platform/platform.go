@@ -144,6 +144,9 @@ type Limits struct {
 	// Fences: a code block that is cut is closed at the end of a part, and opened
 	// again in the next.
 	Fences bool
+	// Lines bounds the lines of one Outbound.Text, for networks that bear so many a
+	// minute: what is being sent cannot be stopped. 0: any number.
+	Lines int
 }
 
 // Host is what an adapter may ask of the gateway. Safe for concurrent use.

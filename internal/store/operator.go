@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hermesgw/hermes/internal/admin"
@@ -20,6 +21,13 @@ func (s *Store) Find(ctx context.Context, id string) (turn.Message, error) {
 	m, err := s.Message(ctx, id)
 	if !errors.Is(err, turn.ErrUnknown) {
 		return m, err
+	}
+	if strings.HasPrefix(id, "dlv_") { // a delivery stands for what it answers
+		list, err := s.messages(ctx, ` WHERE message = (SELECT message FROM outbox WHERE delivery = ?)`, id)
+		if err != nil || len(list) == 0 {
+			return turn.Message{}, errors.Join(err, turn.ErrUnknown)
+		}
+		return list[0], nil
 	}
 	// An Idempotency-Key is kept with what it was for before it.
 	list, err := s.messages(ctx, ` WHERE external IN (?1, 'chat:' || ?1, 'run:' || ?1) LIMIT 2`, id)

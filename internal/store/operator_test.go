@@ -1,8 +1,12 @@
 package store_test
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,6 +42,48 @@ func answer(t *testing.T, s *store.Store, id, session, text string, parts ...out
 
 func part(id string) outbox.Part {
 	return outbox.Part{Delivery: "dlv_" + id, Message: id, Address: outbox.Address{Account: "a", Chat: "c"}, Part: 1, Parts: 1, Text: "x", Created: time.Now()}
+}
+
+// Messages and deliveries are one list, the oldest first, and a delivery leads to
+// the trace of the message that it answers.
+func TestDeadLettersByTimeAndBackToTheirMessage(t *testing.T) {
+	s := open(t, path(t))
+	answer(t, s, "msg_1", "s", "x", part("msg_1"), part("msg_1b"))
+	open, err := s.OpenParts(t.Context(), "a", 0)
+	if err != nil || len(open) != 2 {
+		t.Fatal(open, err)
+	}
+	fail(t, s, "msg_2", "s", "unavailable")
+	for i, at := range []time.Duration{-time.Hour, time.Hour} {
+		open[i].State, open[i].Finished = outbox.Dead, time.Now().Add(at)
+		if err := s.Tried(t.Context(), open[i], false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h, err := admin.New(admin.Options{Store: s, Accept: func(context.Context, turn.Message) error { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	get := func(path string, into any) {
+		t.Helper()
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/admin/"+path, nil))
+		if err := json.Unmarshal(w.Body.Bytes(), into); err != nil || w.Code != http.StatusOK {
+			t.Fatalf("%s: %d %s %v", path, w.Code, w.Body, err)
+		}
+	}
+	var letters []admin.Letter
+	get("deadletters", &letters)
+	if len(letters) != 3 || letters[0].ID != open[0].Delivery || letters[1].ID != "msg_2" || letters[2].ID != open[1].Delivery {
+		t.Errorf("%+v", letters)
+	}
+	var trace admin.Trace
+	if get("trace/"+letters[0].ID, &trace); trace.ID != "msg_1" || len(trace.Deliveries) != 1 {
+		t.Errorf("%+v", trace)
+	}
+	if _, err := s.Find(t.Context(), "dlv_none"); !errors.Is(err, turn.ErrUnknown) {
+		t.Errorf("a delivery that is none: %v", err)
+	}
 }
 
 // A copy that is made while many write is one moment of the database: it holds

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -179,12 +180,15 @@ func kindOfStatus(status int) chat.Kind {
 func (m *Model) explain(err error) error {
 	var r *refusal
 	var event *ssestream.StreamError
+	var network net.Error
 	switch {
 	case errors.As(err, &r):
 	case errors.As(err, &event):
 		r = parseRefusal(event.Event.Data)
-	default:
+	case errors.As(err, &network), errors.Is(err, io.ErrUnexpectedEOF):
 		return m.failure(chat.Unavailable, "failed: "+clip(err.Error()), 0, err)
+	default:
+		return m.failure(chat.Unavailable, "sent what cannot be read: "+clip(err.Error()), 0, err)
 	}
 	return m.failure(r.kind(), r.Error(), r.after, err)
 }

@@ -178,6 +178,9 @@ func TestBrokenStreams(t *testing.T) {
 			if chat.KindOf(err) != chat.Unavailable {
 				t.Errorf("kind %q: %v", chat.KindOf(err), err)
 			}
+			if unread := strings.Contains(err.Error(), "sent what cannot be read: "); unread != (name == "no json") {
+				t.Errorf("%v", err)
+			}
 		})
 	}
 }

@@ -104,8 +104,10 @@ func (t Timing) withDefaults() Timing {
 
 const (
 	// maxText is three or four lines: what a lost connection leaves in doubt, and
-	// may have to be sent again, stays small.
-	maxText = 1200
+	// may have to be sent again, stays small. Code has short lines: a dozen and a few
+	// are what /stop waits for, at a line a second.
+	maxText  = 1200
+	maxLines = 16
 	// shortLine is what is left of a line for its text where all that is relayed
 	// before that is long: a nick of 30 bytes, an unknown host, a channel of 50.
 	shortLine = maxLine - len(":") - 30 - unseen - len(" PRIVMSG ") - 50 - len(" :") - len("\r\n")
@@ -214,7 +216,7 @@ func (a *Adapter) Limits() platform.Limits {
 	longest := maxText*t.Line + t.Confirm // as many lines as bytes
 	// IRC shows fences as they are typed. They are mended all the same, since
 	// others speak between two parts: each says what of it is code.
-	return platform.Limits{Text: maxText, Line: shortLine, PerChat: t.Line, PerAccount: t.Line, Burst: t.Burst, Send: longest, Fences: true}
+	return platform.Limits{Text: maxText, Line: shortLine, PerChat: t.Line, PerAccount: t.Line, Burst: t.Burst, Send: longest, Fences: true, Lines: maxLines}
 }
 
 // Run implements platform.Adapter. It returns an error only when the adapter
