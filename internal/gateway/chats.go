@@ -58,6 +58,19 @@ func (c *chats) Delivered(account string, took time.Duration, sent, repeat bool)
 	}
 }
 
+// Previewed implements outbox.Observer.
+func (c *chats) Previewed(account string, sent bool) { c.g.metrics.previewed(account, sent) }
+
+// preview makes what shows the answer to m while it grows; nil: nothing can.
+func (c *chats) preview(m turn.Message) turn.Preview {
+	if box := c.boxes[m.Ask.To.Account]; box != nil {
+		if p := box.Preview(m.ID, m.Ask.To, m.Preview); p != nil {
+			return p
+		}
+	}
+	return nil
+}
+
 // open makes the desk, which needs the turn engine.
 func (c *chats) open() (err error) {
 	o := c.g.o

@@ -117,6 +117,8 @@ type Options struct {
 	// Merge is how long a message in a chat waits for more of its sender. Default
 	// 0: not at all.
 	Merge time.Duration
+	// PreviewAfter and PreviewEvery are as in turn.Options.
+	PreviewAfter, PreviewEvery time.Duration
 	// MaxMessage bounds one message in bytes, wherever it comes from. Default 1 MiB.
 	MaxMessage int
 	// KeepFor and KeepBytes say when old conversations are removed: by their age,
@@ -211,6 +213,7 @@ func (g *Gateway) buildTurns() error {
 	g.turns, err = turn.New(turn.Options{
 		Journal: g.o.Store, Agent: a, Observe: newResting(g.metrics, debug.FreeOSMemory), Broken: g.health.recheck,
 		Parts: g.chats.parts, Queued: g.chats.wake, Merge: g.o.Merge,
+		Preview: g.chats.preview, PreviewAfter: g.o.PreviewAfter, PreviewEvery: g.o.PreviewEvery,
 		MaxRunning: g.o.MaxRunning, MaxQueued: g.o.MaxQueued, Log: g.log,
 	})
 	if err != nil {

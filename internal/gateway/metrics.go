@@ -17,6 +17,7 @@ type metrics struct {
 	counted  *prometheus.CounterVec
 	// deliveries by platform and outcome
 	deliveries *prometheus.CounterVec
+	previews   *prometheus.CounterVec // the same
 }
 
 // turnBuckets reach from a store's commit to a slow model's long answer, in
@@ -39,9 +40,13 @@ func newMetrics(profile string, read func() counts, more ...prometheus.Collector
 			Name: "hermes_deliveries_total",
 			Help: "Parts of answers by platform and outcome: sent, dead (given up).",
 		}, []string{"platform", "outcome"}),
+		previews: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hermes_previews_total",
+			Help: "Times that a growing answer was shown, by platform and outcome: sent, dropped.",
+		}, []string{"platform", "outcome"}),
 	}
 	labelled := prometheus.WrapRegistererWith(prometheus.Labels{"profile": profile}, m.registry)
-	labelled.MustRegister(m.seconds, m.counted, m.deliveries, newMessageCollector(read))
+	labelled.MustRegister(m.seconds, m.counted, m.deliveries, m.previews, newMessageCollector(read))
 	labelled.MustRegister(more...)
 	return m
 }
@@ -63,9 +68,23 @@ func (m *metrics) delivered(account string, took time.Duration, sent bool) {
 	if !sent {
 		outcome = "dead"
 	}
-	name, _, _ := strings.Cut(account, "/")
-	m.deliveries.WithLabelValues(name, outcome).Inc()
+	m.deliveries.WithLabelValues(platformOf(account), outcome).Inc()
 	m.Stage("delivery", took)
+}
+
+// previewed counts a preview that was sent or dropped.
+func (m *metrics) previewed(account string, sent bool) {
+	outcome := "sent"
+	if !sent {
+		outcome = "dropped"
+	}
+	m.previews.WithLabelValues(platformOf(account), outcome).Inc()
+}
+
+// platformOf is the name of the platform that an account is on.
+func platformOf(account string) string {
+	name, _, _ := strings.Cut(account, "/")
+	return name
 }
 
 // counts are the messages by where they are: received = answered + queued +

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -47,7 +46,6 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.dead, dead.Deliveries, "delivery")
 	}
 	for account, box := range c.g.chats.boxes {
-		name, _, _ := strings.Cut(account, "/")
-		gauge(c.open, int64(box.Open()), name)
+		gauge(c.open, int64(box.Open()), platformOf(account))
 	}
 }

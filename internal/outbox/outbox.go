@@ -42,7 +42,8 @@ type Store interface {
 	// Trying commits, to survive a power cut, that a try to send begins; ErrDropped
 	// if the part is not to be sent any more.
 	Trying(ctx context.Context, seq int64) error
-	// Tried keeps State, Unsure, Tries, Receipt, Error, NotBefore and Finished of p.
+	// Tried keeps State, Edits, Unsure, Tries, Receipt, Error, NotBefore and Finished
+	// of p.
 	// repeat: the try that was made was labelled as perhaps a repeat.
 	Tried(ctx context.Context, p Part, repeat bool) error
 	// GiveUp is Tried for a dead part, and gives what follows of the same answer up
@@ -57,10 +58,13 @@ type Sender interface {
 	Send(ctx context.Context, m platform.Outbound) (platform.Receipt, error)
 }
 
-// Observer is told of every part that is sent or given up.
+// Observer is told of every part that is sent or given up, and of every preview.
 type Observer interface {
 	// Delivered: took is from the part's creation; repeat as in Tried.
 	Delivered(account string, took time.Duration, sent, repeat bool)
+	// Previewed: an answer was shown as far as it had come, or (sent false) that was
+	// dropped.
+	Previewed(account string, sent bool)
 }
 
 // Options says what an outbox sends for.
@@ -78,6 +82,7 @@ type Outbox struct {
 	o      Options
 	log    *slog.Logger
 	limits platform.Limits
+	editor platform.Editor // the sender; nil: it cannot edit
 	gate   *gate
 	wake   chan struct{}
 
@@ -104,8 +109,9 @@ func New(o Options) (*Outbox, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	l := o.Sender.Limits()
+	editor, _ := o.Sender.(platform.Editor)
 	return &Outbox{
-		o: o, log: o.Log, limits: l, gate: newGate(l.PerAccount, l.Burst),
+		o: o, log: o.Log, limits: l, editor: editor, gate: newGate(l.PerAccount, l.Burst),
 		wake: make(chan struct{}, 1), queues: map[string]*queue{},
 	}, nil
 }
@@ -119,7 +125,8 @@ func (b *Outbox) Wake() {
 }
 
 // Drop forgets the parts for a chat that are numbered up to upto, which the store
-// drops already. The one that is being sent, or is the next, is left to the store.
+// drops already: those that are messages of their own. The one that is being sent,
+// or is the next, is left to the store.
 func (b *Outbox) Drop(chat, thread string, upto int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -129,7 +136,7 @@ func (b *Outbox) Drop(chat, thread string, upto int64) {
 	}
 	kept := slices.Clone(q.parts[:1])
 	for _, p := range q.parts[1:] {
-		if p.Seq > upto {
+		if p.Seq > upto || p.Edits != "" {
 			kept = append(kept, p)
 		}
 	}
@@ -192,11 +199,7 @@ func (b *Outbox) fetch(ctx context.Context, first bool) error {
 		b.last = p.Seq
 		b.open++
 		key := queueOf(p.Chat, p.Thread)
-		q := b.queues[key]
-		if q == nil {
-			q = &queue{gate: newGate(b.limits.PerChat, b.limits.Burst)}
-			b.queues[key] = q
-		}
+		q := b.queue(key)
 		q.parts = append(q.parts, p)
 		if !q.busy {
 			q.busy = true
@@ -204,6 +207,16 @@ func (b *Outbox) fetch(ctx context.Context, first bool) error {
 		}
 	}
 	return nil
+}
+
+// queue returns that of a chat; mu is held.
+func (b *Outbox) queue(key string) *queue {
+	q := b.queues[key]
+	if q == nil {
+		q = &queue{gate: newGate(b.limits.PerChat, b.limits.Burst)}
+		b.queues[key] = q
+	}
+	return q
 }
 
 // manyQueues is how many chats are remembered before those at rest are
@@ -256,7 +269,7 @@ func (b *Outbox) deliver(ctx context.Context, q *queue, p Part) bool {
 		if !b.persist(ctx, func() error { return b.o.Store.Trying(ctx, p.Seq) }) {
 			return ctx.Err() == nil // then it was dropped
 		}
-		repeat := p.Unsure && !b.limits.Dedupes
+		repeat := p.Unsure && !b.limits.Dedupes && p.Edits == "" // an edit done twice is done once
 		receipt, err := b.try(ctx, &p, repeat)
 		b.judge(&p, q, receipt, err, pause)
 		keeping, rest := context.WithoutCancel(ctx), 0
@@ -329,7 +342,7 @@ func (b *Outbox) try(ctx context.Context, p *Part, repeat bool) (platform.Receip
 		text = RepeatMark + text
 	}
 	start := time.Now()
-	receipt, err := b.o.Sender.Send(limited, platform.Outbound{
+	receipt, err := b.call(limited, p.Edits, platform.Outbound{
 		Delivery: p.Delivery, Chat: p.Chat, Thread: p.Thread, ReplyTo: p.ReplyTo, Text: text,
 	})
 	try := Try{At: start, Took: time.Since(start), Fate: string(platform.FateOf(err))}
@@ -343,6 +356,21 @@ func (b *Outbox) try(ctx context.Context, p *Part, repeat bool) (platform.Receip
 	}
 	return receipt, err
 }
+
+// call sends m, or gives its text to the message called edits.
+func (b *Outbox) call(ctx context.Context, edits string, m platform.Outbound) (platform.Receipt, error) {
+	switch {
+	case edits == "":
+		return b.o.Sender.Send(ctx, m)
+	case b.editor == nil:
+		return platform.Receipt{}, &platform.SendError{Fate: platform.Never, Err: errCannotEdit}
+	default:
+		return platform.Receipt{ID: edits}, b.editor.Edit(ctx, edits, m)
+	}
+}
+
+// errCannotEdit: a version before this one could.
+var errCannotEdit = errors.New("the adapter cannot edit")
 
 // maxTries bounds how many tries of a part are remembered, the last ones.
 const maxTries = 20
@@ -358,6 +386,10 @@ func (b *Outbox) judge(p *Part, q *queue, receipt platform.Receipt, err error, p
 	p.Error = err.Error()
 	switch platform.FateOf(err) {
 	case platform.Never:
+		if p.Edits != "" { // the preview is gone, and who asked still has no answer
+			p.State, p.Edits = Pending, ""
+			return
+		}
 		p.State, p.Finished = Dead, now
 		return
 	case platform.Unknown:
@@ -366,14 +398,8 @@ func (b *Outbox) judge(p *Part, q *queue, receipt platform.Receipt, err error, p
 	}
 	p.State = Pending
 	wait := pause - rand.N(pause/2) // so that chats do not come back all at once
-	var e *platform.SendError
-	if errors.As(err, &e) && e.After > 0 {
-		wait = e.After
-		if e.Account {
-			b.gate.hold(now.Add(e.After))
-		} else {
-			q.gate.hold(now.Add(e.After))
-		}
+	if after := b.heed(err, q.gate); after > 0 {
+		wait = after
 	}
 	if !p.Created.IsZero() && now.Add(wait).Sub(p.Created) > MaxAge {
 		p.State, p.Finished = Dead, now
@@ -381,6 +407,19 @@ func (b *Outbox) judge(p *Part, q *queue, receipt platform.Receipt, err error, p
 		return
 	}
 	p.NotBefore = now.Add(wait)
+}
+
+// heed returns how long the network asks to wait, and closes the gates until then.
+func (b *Outbox) heed(err error, chat *gate) (after time.Duration) {
+	var e *platform.SendError
+	if !errors.As(err, &e) || e.After <= 0 {
+		return 0
+	}
+	if e.Account {
+		chat = b.gate
+	}
+	chat.hold(time.Now().Add(e.After))
+	return e.After
 }
 
 // said tells of p, and of the rest parts of its answer that were given up with it.
@@ -428,6 +467,15 @@ func (g *gate) pass(ctx context.Context) bool {
 		}
 	}
 	return g.limit.Wait(ctx) == nil
+}
+
+// spare says whether somebody who does not wait may pass: nothing is in the way,
+// and half of the burst is left for those who do.
+func (g *gate) spare() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !time.Now().Before(g.until) &&
+		(g.limit.Limit() == rate.Inf || g.limit.Tokens() >= 1+float64(g.limit.Burst())/2)
 }
 
 func (g *gate) hold(until time.Time) {

@@ -239,8 +239,9 @@ func answer(id, chat string, texts ...string) []outbox.Part {
 
 // told counts what an observer is told.
 type told struct {
-	mu         sync.Mutex
-	sent, dead int
+	mu             sync.Mutex
+	sent, dead     int
+	shown, dropped int // previews
 }
 
 func (o *told) Delivered(_ string, _ time.Duration, sent, _ bool) {
@@ -250,6 +251,16 @@ func (o *told) Delivered(_ string, _ time.Duration, sent, _ bool) {
 		o.sent++
 	} else {
 		o.dead++
+	}
+}
+
+func (o *told) Previewed(_ string, sent bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if sent {
+		o.shown++
+	} else {
+		o.dropped++
 	}
 }
 

@@ -34,8 +34,11 @@ type Part struct {
 	Message  string // the public id of the message it answers; empty: none
 	Address
 	Part, Parts int // from 1
-	Text        string
-	State       State
+	// Edits is the platform's id of the message that it takes the place of, a
+	// preview; empty: it is a message of its own.
+	Edits string
+	Text  string
+	State State
 	// Unsure: a try ended in a way that leaves open whether the platform has it.
 	Unsure    bool
 	Attempts  int

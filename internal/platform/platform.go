@@ -132,14 +132,16 @@ type Limits struct {
 	// have as many lines as it wants.
 	Line int
 	// PerChat and PerAccount are the pauses between two sends that the network
-	// bears for ever; Burst sends may come at once before them.
+	// bears for ever; Burst sends may come at once before them. An edit counts as a
+	// send. Half of the burst is kept for answers: where there is a pause and the
+	// burst is 1, nothing is left for previews.
 	PerChat, PerAccount time.Duration
 	Burst               int
 	// Send is the longest that one Send may take; 0: a minute. Networks that bear
 	// a line a second need more.
 	Send time.Duration
 	// Dedupes: the network drops a second message with the same Delivery, so
-	// sending again is harmless.
+	// sending again is harmless. The receipt is that of the first.
 	Dedupes bool
 	// Fences: a code block that is cut is closed at the end of a part, and opened
 	// again in the next.
@@ -179,4 +181,21 @@ type Adapter interface {
 	// most until ctx ends. It may be called before Run and between connections:
 	// then the error's fate is Retry. Errors are *SendError.
 	Send(ctx context.Context, m Outbound) (Receipt, error)
+}
+
+// Editor is an Adapter whose network can change what was said. With it an answer
+// is shown while it grows, as a preview: one message, posted by Send and edited,
+// which the answer takes the place of. Receipt.ID must then never be empty.
+//
+// A call that fails is never made up for by a new message, but for the fate
+// Never, so that must be certain.
+type Editor interface {
+	// Edit gives the message that Send returned as id the text of m, whose Chat and
+	// Thread are those of then, and notifies nobody where the network leaves that
+	// open. Giving it the text that it has is no error. It blocks as Send does and
+	// takes no longer than that; safe for concurrent use. Errors are *SendError.
+	// Their fates: Retry, it surely was not edited and may be later, so also before
+	// Run and between connections; Never, it surely was not and never will be, such
+	// as a message that somebody removed; Unknown, it may have been edited.
+	Edit(ctx context.Context, id string, m Outbound) error
 }

@@ -11,9 +11,9 @@ import (
 )
 
 func insertPart(tx *writes, p outbox.Part) error {
-	_, err := tx.exec(`INSERT INTO outbox (delivery, message, account, chat, thread, reply_to, part, parts, text, state, created_at, not_before)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?)`,
-		p.Delivery, p.Message, p.Account, p.Chat, p.Thread, p.ReplyTo, p.Part, p.Parts, p.Text, micros(p.Created), micros(p.NotBefore))
+	_, err := tx.exec(`INSERT INTO outbox (delivery, message, account, chat, thread, reply_to, part, parts, text, edits, state, created_at, not_before)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?)`,
+		p.Delivery, p.Message, p.Account, p.Chat, p.Thread, p.ReplyTo, p.Part, p.Parts, p.Text, p.Edits, micros(p.Created), micros(p.NotBefore))
 	return err
 }
 
@@ -33,13 +33,13 @@ func (s *Store) Enqueue(ctx context.Context, parts []outbox.Part) error {
 	return nil
 }
 
-const selectPart = `SELECT id, delivery, message, account, chat, thread, reply_to, part, parts, text, state, unsure, attempts, tries,
+const selectPart = `SELECT id, delivery, message, account, chat, thread, reply_to, part, parts, text, edits, state, unsure, attempts, tries,
 	receipt, error, created_at, not_before, finished_at FROM outbox`
 
 func scanPart(scan func(dest ...any) error) (p outbox.Part, err error) {
 	var tries string
 	var created, notBefore, finished int64
-	err = scan(&p.Seq, &p.Delivery, &p.Message, &p.Account, &p.Chat, &p.Thread, &p.ReplyTo, &p.Part, &p.Parts, &p.Text, &p.State,
+	err = scan(&p.Seq, &p.Delivery, &p.Message, &p.Account, &p.Chat, &p.Thread, &p.ReplyTo, &p.Part, &p.Parts, &p.Text, &p.Edits, &p.State,
 		&p.Unsure, &p.Attempts, &tries, &p.Receipt, &p.Error, &created, &notBefore, &finished)
 	if err != nil {
 		return p, err
@@ -84,11 +84,12 @@ func (s *Store) Trying(ctx context.Context, seq int64) error {
 }
 
 // Drop takes the answers to messages of a chat that wait to be sent off: they are
-// no dead letters. It returns how many those are, and the number of the last.
+// no dead letters. What ends a preview stays: without it that would look as if
+// there were more to come. It returns how many those are, and the number of the last.
 func (s *Store) Drop(ctx context.Context, to outbox.Address, at time.Time) (n int, upto int64, err error) {
 	err = s.writer.submit(ctx, &job{need: kept, do: func(tx *writes) error {
 		// The first condition is that of the index of open parts.
-		const where = ` WHERE state IN ('pending', 'sending') AND state = 'pending' AND message <> '' AND account = ? AND chat = ? AND thread = ?`
+		const where = ` WHERE state IN ('pending', 'sending') AND state = 'pending' AND message <> '' AND edits = '' AND account = ? AND chat = ? AND thread = ?`
 		if err := tx.row(`SELECT count(*), coalesce(max(id), 0) FROM outbox`+where, []any{to.Account, to.Chat, to.Thread}, &n, &upto); err != nil {
 			return err
 		}
@@ -110,8 +111,8 @@ func tried(tx *writes, p outbox.Part, repeat bool) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.exec(`UPDATE outbox SET state = ?, unsure = ?, attempts = ?, tries = ?, receipt = ?, error = ?, not_before = ?, finished_at = ?
-		WHERE id = ?`, string(p.State), p.Unsure, p.Attempts, string(tries), p.Receipt, p.Error, micros(p.NotBefore), micros(p.Finished), p.Seq)
+	_, err = tx.exec(`UPDATE outbox SET state = ?, edits = ?, unsure = ?, attempts = ?, tries = ?, receipt = ?, error = ?, not_before = ?, finished_at = ?
+		WHERE id = ?`, string(p.State), p.Edits, p.Unsure, p.Attempts, string(tries), p.Receipt, p.Error, micros(p.NotBefore), micros(p.Finished), p.Seq)
 	if err == nil && repeat {
 		_, err = tx.exec(`UPDATE tally SET duplicates = duplicates + 1`)
 	}

@@ -99,6 +99,14 @@ func (s *Store) Begin(ctx context.Context, seq int64, at time.Time) (attempts in
 	return attempts, nil
 }
 
+// Previewed implements turn.Journal.
+func (s *Store) Previewed(ctx context.Context, seq int64, receipt string) error {
+	return s.writer.submit(ctx, &job{need: kept, do: func(tx *writes) error {
+		_, err := tx.exec(`UPDATE inbox SET preview = ? WHERE id = ?`, receipt, seq)
+		return err
+	}})
+}
+
 // Release implements turn.Journal.
 func (s *Store) Release(ctx context.Context, seq int64) error {
 	return s.writer.submit(ctx, &job{need: kept, do: func(tx *writes) error {
@@ -172,7 +180,7 @@ func keepStep(tx *writes, seq int64, attempt int, step agent.Step) error {
 // selectMessage is read by scanMessage. The answer is the message of the session
 // that reply_seq names.
 const selectMessage = `SELECT id, message, account, external, digest, chat, session, sender, ask, state, reason, error, attempts, released, restarts, behind,
-	joined, replay_of, settled, model, finish, tokens_in, tokens_out, received_at, started_at, finished_at,
+	joined, replay_of, settled, preview, model, finish, tokens_in, tokens_out, received_at, started_at, finished_at,
 	CASE WHEN reply_seq > 0 THEN coalesce((SELECT content FROM messages WHERE session_id = inbox.session AND seq = inbox.reply_seq), '') ELSE '' END
 	FROM inbox`
 
@@ -180,7 +188,7 @@ func scanMessage(scan func(dest ...any) error) (m turn.Message, err error) {
 	var ask string
 	var received, started, finished int64
 	err = scan(&m.Seq, &m.ID, &m.Account, &m.External, &m.Digest, &m.Chat, &m.Session, &m.Sender, &ask, &m.State, &m.Reason,
-		&m.Error, &m.Attempts, &m.Released, &m.Restarts, &m.Behind, &m.Joined, &m.ReplayOf, &m.Settled, &m.Reply.Model, &m.Reply.Finish,
+		&m.Error, &m.Attempts, &m.Released, &m.Restarts, &m.Behind, &m.Joined, &m.ReplayOf, &m.Settled, &m.Preview, &m.Reply.Model, &m.Reply.Finish,
 		&m.Reply.Usage.Input, &m.Reply.Usage.Output, &received, &started, &finished, &m.Reply.Text)
 	if err != nil {
 		return m, err
@@ -233,7 +241,7 @@ func (s *Store) Runs(ctx context.Context, f turn.Filter) ([]turn.Message, error)
 
 // Open implements turn.Journal.
 func (s *Store) Open(ctx context.Context) ([]turn.Message, error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT id, message, account, chat, session, sender, state, attempts, released, received_at,
+	rows, err := s.read.QueryContext(ctx, `SELECT id, message, account, chat, session, sender, state, attempts, released, preview, received_at,
 		coalesce(json_extract(ask, '$.to'), '{}') FROM inbox WHERE state IN ('queued', 'running') ORDER BY id`)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read what is open: %w", err)
@@ -241,7 +249,7 @@ func (s *Store) Open(ctx context.Context) ([]turn.Message, error) {
 	return collect(rows, func(scan func(...any) error) (m turn.Message, err error) {
 		var received int64
 		var to string
-		if err := scan(&m.Seq, &m.ID, &m.Account, &m.Chat, &m.Session, &m.Sender, &m.State, &m.Attempts, &m.Released, &received, &to); err != nil {
+		if err := scan(&m.Seq, &m.ID, &m.Account, &m.Chat, &m.Session, &m.Sender, &m.State, &m.Attempts, &m.Released, &m.Preview, &received, &to); err != nil {
 			return m, err
 		}
 		m.Received = timeOf(received)

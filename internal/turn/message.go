@@ -65,6 +65,7 @@ type Message struct {
 	Joined   string // the message whose turn answered it as well; empty: its own
 	ReplayOf string // the failed message that it repeats; empty: none
 	Settled  string // replayed, dropped; empty: nobody saw to it
+	Preview  string // the platform's id of the message that shows the answer while it is given; empty: none does
 
 	Received, Started, Finished time.Time // zero: not yet
 

@@ -36,6 +36,9 @@ type Journal interface {
 	// Begin notes that the turn of a message begins, and returns how often it has.
 	// That need not survive a power cut.
 	Begin(ctx context.Context, seq int64, at time.Time) (attempts int, err error)
+	// Previewed keeps the platform's id of the message that shows the answer while
+	// it is given. That need not survive a power cut.
+	Previewed(ctx context.Context, seq int64, receipt string) error
 	// Release notes that the turn was left in good order: the message is queued
 	// again.
 	Release(ctx context.Context, seq int64) error
@@ -98,6 +101,13 @@ type Options struct {
 	// Parts cuts what is said to a platform into parts of the outbox. Nil: there
 	// are no platforms.
 	Parts func(m Message, text string) []outbox.Part
+	// Preview makes what shows the answer to m while it grows, going on with
+	// m.Preview if there is one; nil: its platform cannot edit. Nil: none can.
+	Preview func(m Message) Preview
+	// PreviewAfter is when the first preview of an answer is shown: what is there by
+	// then needs none. Default 1 s. PreviewEvery is the pause between two: people
+	// read on, and most networks bear it. Default 2 s.
+	PreviewAfter, PreviewEvery time.Duration
 	// Queued is called after parts were committed. Nil: nobody wants to know.
 	Queued func(account string)
 	// Broken is told that the journal failed. Nil: nobody wants to know.
@@ -126,6 +136,15 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Parts == nil {
 		o.Parts = func(Message, string) []outbox.Part { return nil }
+	}
+	if o.Preview == nil {
+		o.Preview = func(Message) Preview { return nil }
+	}
+	if o.PreviewAfter <= 0 {
+		o.PreviewAfter = time.Second
+	}
+	if o.PreviewEvery <= 0 {
+		o.PreviewEvery = 2 * time.Second
 	}
 	if o.Queued == nil {
 		o.Queued = func(string) {}
@@ -227,8 +246,8 @@ func (e *Engine) setAside(ctx context.Context, m Message) {
 	l := newLive(m)
 	e.count(func(t *Tally) { t.Queued--; t.Running++ })
 	e.finish(l, m, nil, agent.Result{}, &failure{
-		Crashed,
-		"the gateway ended three times while it answered this message; it was set aside (see: hermes deadletter show " + m.ID + ")",
+		reason: Crashed,
+		text:   "the gateway ended three times while it answered this message; it was set aside (see: hermes deadletter show " + m.ID + ")",
 	})
 }
 

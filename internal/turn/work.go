@@ -11,15 +11,16 @@ import (
 	"github.com/hermesgw/hermes/internal/chat"
 )
 
-// failure is why a turn failed, in the words of the journal.
-type failure struct{ reason, text string }
+// failure is why a turn failed, in the words of the journal. The mark ends a
+// preview whose answer will not come.
+type failure struct{ reason, text, mark string }
 
 func (f *failure) Error() string { return f.text }
 
 // Two ways to end a turn before its time, as causes of its context.
 var (
-	stopped     = &failure{Cancelled, "the message was stopped before it was answered"}
-	interrupted = &failure{Cancelled, "a newer message interrupted the answer"}
+	stopped     = &failure{Cancelled, "the message was stopped before it was answered", "[stopped]"}
+	interrupted = &failure{Cancelled, "a newer message interrupted the answer", "[interrupted]"}
 )
 
 // work runs the turns of one chat until none waits.
@@ -139,7 +140,7 @@ func (e *Engine) attempt(ctx context.Context, l *Live, joined []*Live) (m Messag
 	defer func() {
 		// A bug in one adapter fails its turn, not the other conversations.
 		if p := recover(); p != nil {
-			err = &failure{Internal, fmt.Sprintf("internal error: %v", p)}
+			err = &failure{reason: Internal, text: fmt.Sprintf("internal error: %v", p)}
 		}
 	}()
 	m, err = e.begin(ctx, l)
@@ -155,6 +156,8 @@ func (e *Engine) attempt(ctx context.Context, l *Live, joined []*Live) (m Messag
 	if err != nil {
 		return m, nil, result, err
 	}
+	shown := e.preview(m, l)
+	defer func() { m.Preview = shown() }()
 	start := time.Now()
 	result, err = e.o.Agent.Answer(ctx, agent.Turn{
 		Session: m.Session, Continued: continued, System: m.Ask.System, News: news,
@@ -332,8 +335,12 @@ func (e *Engine) outcome(l *Live, m Message, result agent.Result, err error, new
 		if errors.Is(err, interrupted) { // what was said stays said
 			o.News = news
 		}
-		if m.Ask.To.Account != "" && o.Reason != Cancelled {
-			o.Parts = e.o.Parts(m, apology(m.ID, err))
+		switch {
+		case m.Ask.To.Account == "":
+		case o.Reason != Cancelled:
+			o.Parts = e.parts(m, apology(m.ID, err))
+		case m.Preview != "":
+			o.Parts = e.closing(m, l.Since(0).Delta, err)
 		}
 		return o
 	}
@@ -341,7 +348,7 @@ func (e *Engine) outcome(l *Live, m Message, result agent.Result, err error, new
 	o.Reply = Reply{Text: result.Reply.Text, Finish: result.Reply.Finish, Usage: result.Reply.Usage, Model: result.Model}
 	o.News = append(append(o.News, news...), chat.Message{Role: chat.Assistant, Text: result.Reply.Text})
 	if m.Ask.To.Account != "" {
-		o.Parts = e.o.Parts(m, result.Reply.Text)
+		o.Parts = e.parts(m, result.Reply.Text)
 	}
 	e.o.Observe.Tokens(result.Model, result.Reply.Usage)
 	return o

@@ -282,7 +282,7 @@ func heedsContext(b *bench) error {
 	cancel()
 	got := make(chan error, 1)
 	go func() {
-		_, err := b.adapter.Send(ended, platform.Outbound{Delivery: "dlv_late", Chat: chat, Text: "late"})
+		_, err := b.adapter.Send(ended, outbound(chat, "late"))
 		got <- judge(err)
 	}()
 	select {

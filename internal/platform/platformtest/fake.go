@@ -13,8 +13,8 @@ import (
 )
 
 // Fake is a network in memory, and the adapter of the one account on it. Like
-// the better networks it keeps messages until they are acknowledged. It is safe
-// for concurrent use.
+// the better networks it keeps messages until they are acknowledged, says a
+// delivery once, and can edit. It is safe for concurrent use.
 type Fake struct {
 	account string
 
@@ -23,18 +23,23 @@ type Fake struct {
 	up      bool          // the network can be reached
 	running bool
 	waiting []platform.Inbound
-	said    int
-	heard   map[string][]string
+	said    int // by people
+	sent    int // by us
+	heard   map[string][]heard
 }
 
+// heard is a message of ours as a person sees it.
+type heard struct{ id, delivery, text string }
+
 var (
-	_ Network          = (*Fake)(nil)
+	_ Eraser           = (*Fake)(nil)
 	_ platform.Adapter = (*Fake)(nil)
+	_ platform.Editor  = (*Fake)(nil)
 )
 
 // NewFake makes a network that can be reached. Its account is fake/NAME.
 func NewFake(name string) *Fake {
-	return &Fake{account: "fake/" + name, up: true, changed: make(chan struct{}), heard: map[string][]string{}}
+	return &Fake{account: "fake/" + name, up: true, changed: make(chan struct{}), heard: map[string][]heard{}}
 }
 
 // change does something to the network and wakes the adapter.
@@ -58,7 +63,7 @@ func (f *Fake) Say(person, text string) error {
 			Sender: platform.Sender{ID: "id_" + person, Name: person}, Text: text, At: time.Now(),
 		})
 		if f.heard[person] == nil {
-			f.heard[person] = []string{}
+			f.heard[person] = []heard{}
 		}
 	})
 	return nil
@@ -68,7 +73,23 @@ func (f *Fake) Say(person, text string) error {
 func (f *Fake) Heard(person string) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.Clone(f.heard[person])
+	var texts []string
+	for _, m := range f.heard[person] {
+		texts = append(texts, m.text)
+	}
+	return texts
+}
+
+// Erase implements Eraser.
+func (f *Fake) Erase(person string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := f.heard[person]
+	if len(all) == 0 {
+		return fmt.Errorf("%s heard nothing", person)
+	}
+	f.heard[person] = all[:len(all)-1]
+	return nil
 }
 
 // Cut implements Network.
@@ -96,7 +117,7 @@ func (f *Fake) Platform() string { return "fake" }
 func (f *Fake) Account() string { return f.account }
 
 // Limits implements platform.Adapter.
-func (f *Fake) Limits() platform.Limits { return platform.Limits{Text: 4096, Burst: 1} }
+func (f *Fake) Limits() platform.Limits { return platform.Limits{Text: 4096, Burst: 1, Dedupes: true} }
 
 // Run implements platform.Adapter.
 func (f *Fake) Run(ctx context.Context, host platform.Host) error {
@@ -141,20 +162,46 @@ func (f *Fake) hand(ctx context.Context, host platform.Host, m platform.Inbound)
 }
 
 // Send implements platform.Adapter.
-func (f *Fake) Send(ctx context.Context, m platform.Outbound) (receipt platform.Receipt, err error) {
-	fail := func(fate platform.Fate, err error) (platform.Receipt, error) {
-		return platform.Receipt{}, &platform.SendError{Fate: fate, Err: err}
-	}
+func (f *Fake) Send(ctx context.Context, m platform.Outbound) (platform.Receipt, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if err := f.refuse(ctx, m); err != nil {
+		return platform.Receipt{}, err
+	}
+	i := slices.IndexFunc(f.heard[m.Chat], func(h heard) bool { return h.delivery == m.Delivery })
+	if i >= 0 {
+		return platform.Receipt{ID: f.heard[m.Chat][i].id}, nil
+	}
+	f.sent++
+	id := fmt.Sprintf("out_%d", f.sent)
+	f.heard[m.Chat] = append(f.heard[m.Chat], heard{id, m.Delivery, m.Text})
+	return platform.Receipt{ID: id}, nil
+}
+
+// Edit implements platform.Editor.
+func (f *Fake) Edit(ctx context.Context, id string, m platform.Outbound) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.refuse(ctx, m); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(f.heard[m.Chat], func(h heard) bool { return h.id == id })
+	if i < 0 {
+		return &platform.SendError{Fate: platform.Never, Err: fmt.Errorf("there is no message %q", id)}
+	}
+	f.heard[m.Chat][i].text = m.Text
+	return nil
+}
+
+// refuse says why nothing can be said now; mu is held.
+func (f *Fake) refuse(ctx context.Context, m platform.Outbound) error {
 	switch {
 	case ctx.Err() != nil:
-		return fail(platform.Retry, ctx.Err())
+		return &platform.SendError{Fate: platform.Retry, Err: ctx.Err()}
 	case !f.running || !f.up:
-		return fail(platform.Retry, errors.New("not connected"))
+		return &platform.SendError{Fate: platform.Retry, Err: errors.New("not connected")}
 	case f.heard[m.Chat] == nil:
-		return fail(platform.Never, fmt.Errorf("nobody is called %q", m.Chat))
+		return &platform.SendError{Fate: platform.Never, Err: fmt.Errorf("nobody is called %q", m.Chat)}
 	}
-	f.heard[m.Chat] = append(f.heard[m.Chat], m.Text)
-	return platform.Receipt{ID: m.Delivery}, nil
+	return nil
 }

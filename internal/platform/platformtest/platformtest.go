@@ -8,6 +8,7 @@ package platformtest
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"runtime"
@@ -28,8 +29,8 @@ type Network interface {
 	Adapter() platform.Adapter
 	// Say lets a person write text to the account, directly.
 	Say(person, text string) error
-	// Heard is what a person got from the account so far, in order. A text may
-	// have come in several pieces.
+	// Heard is what a person got from the account so far, in order, and as it is
+	// now where the account can edit. A text may have come in several pieces.
 	Heard(person string) []string
 	// Cut breaks the adapter's connection and lets no new one be made, until Mend.
 	Cut() error
@@ -38,6 +39,13 @@ type Network interface {
 	Nowhere() string
 	// Secrets must not be shown to anybody.
 	Secrets() []string
+}
+
+// Eraser is a Network whose adapter is a platform.Editor.
+type Eraser interface {
+	Network
+	// Erase removes what a person got last from the account, as a person can.
+	Erase(person string) error
 }
 
 // Case is one thing that an adapter must do.
@@ -79,15 +87,43 @@ func Cases() []Case {
 	}
 }
 
+// EditorCases lists what an adapter that is a platform.Editor must do as well.
+func EditorCases() []Case {
+	return []Case{
+		{"edits what it sent", edits},
+		{"edits nothing but text", editsText},
+		{"knows what cannot be edited", knowsGone},
+		{"edits nothing while it is not connected", editsConnected},
+	}
+}
+
+// DedupeCases lists what an adapter must do whose Limits say Dedupes.
+func DedupeCases() []Case {
+	return []Case{{"says a delivery once", dedupes}}
+}
+
 // Run runs the suite; start makes a fresh network for each case.
 func Run(t *testing.T, start func(t *testing.T) Network) {
 	const patience = 20 * time.Second
-	for _, c := range Cases() {
+	run := func(c Case, can func(platform.Adapter) bool) {
 		t.Run(c.Name, func(t *testing.T) {
-			if err := c.Check(t.Context(), start(t), patience); err != nil {
+			n := start(t)
+			if !can(n.Adapter()) {
+				t.Skip("the network has no such thing")
+			}
+			if err := c.Check(t.Context(), n, patience); err != nil {
 				t.Error(err)
 			}
 		})
+	}
+	for _, c := range Cases() {
+		run(c, func(platform.Adapter) bool { return true })
+	}
+	for _, c := range EditorCases() {
+		run(c, func(a platform.Adapter) bool { _, can := a.(platform.Editor); return can })
+	}
+	for _, c := range DedupeCases() {
+		run(c, func(a platform.Adapter) bool { return a.Limits().Dedupes })
 	}
 }
 
@@ -168,24 +204,50 @@ func (b *bench) startMet(person string) (chat string, err error) {
 	return b.meet(person)
 }
 
-// send sends with the suite's patience.
-func (b *bench) send(chat, text string) error {
-	ctx, cancel := context.WithTimeout(b.ctx, b.patience)
-	defer cancel()
-	_, err := b.adapter.Send(ctx, platform.Outbound{Delivery: "dlv_" + text[:min(8, len(text))], Chat: chat, Text: text})
-	return judge(err)
+// outbound is a part that was never sent before.
+func outbound(chat, text string) platform.Outbound {
+	return platform.Outbound{Delivery: "dlv_" + rand.Text(), Chat: chat, Text: text}
 }
 
-// judge holds an error of Send against the vocabulary.
+// send sends with the suite's patience.
+func (b *bench) send(chat, text string) error {
+	_, err := b.post(outbound(chat, text))
+	return err
+}
+
+// post is send with the network's id of the message.
+func (b *bench) post(m platform.Outbound) (id string, err error) {
+	ctx, cancel := context.WithTimeout(b.ctx, b.patience)
+	defer cancel()
+	receipt, err := b.adapter.Send(ctx, m)
+	return receipt.ID, judge(err)
+}
+
+// edit edits with the suite's patience.
+func (b *bench) edit(chat, id, text string) error {
+	ctx, cancel := context.WithTimeout(b.ctx, b.patience)
+	defer cancel()
+	return b.editIn(ctx, chat, id, text)
+}
+
+func (b *bench) editIn(ctx context.Context, chat, id, text string) error {
+	editor, can := b.adapter.(platform.Editor)
+	if !can {
+		return errors.New("the adapter cannot edit")
+	}
+	return judge(editor.Edit(ctx, id, outbound(chat, text)))
+}
+
+// judge holds an error of Send or Edit against the vocabulary.
 func judge(err error) error {
 	var e *platform.SendError
 	switch {
 	case err == nil:
 		return nil
 	case !errors.As(err, &e):
-		return fmt.Errorf("Send returned %T, want *platform.SendError: %w", err, err)
+		return fmt.Errorf("a call returned %T, want *platform.SendError: %w", err, err)
 	case e.Err == nil || !slices.Contains([]platform.Fate{platform.Retry, platform.Never, platform.Unknown}, e.Fate):
-		return fmt.Errorf("Send returned the fate %q for %v", e.Fate, e.Err)
+		return fmt.Errorf("a call returned the fate %q for %v", e.Fate, e.Err)
 	}
 	return err
 }
@@ -193,7 +255,7 @@ func judge(err error) error {
 // fated says whether err has one of the fates.
 func fated(err error, fates ...platform.Fate) error {
 	if !slices.Contains(fates, platform.FateOf(err)) {
-		return fmt.Errorf("Send returned %v with the fate %q, want one of %q", err, platform.FateOf(err), fates)
+		return fmt.Errorf("a call returned %v with the fate %q, want one of %q", err, platform.FateOf(err), fates)
 	}
 	return nil
 }

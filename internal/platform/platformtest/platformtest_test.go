@@ -26,6 +26,7 @@ type broken struct {
 	account func() string
 	run     func(ctx context.Context, f *Fake, h platform.Host) error
 	send    func(ctx context.Context, f *Fake, m platform.Outbound) (platform.Receipt, error)
+	edit    func(ctx context.Context, f *Fake, id string, m platform.Outbound) error
 
 	mu sync.Mutex
 	h  platform.Host // as the adapter was given it
@@ -58,6 +59,17 @@ func (b *broken) Send(ctx context.Context, m platform.Outbound) (platform.Receip
 		return b.send(ctx, b.Fake, m)
 	}
 	return b.Fake.Send(ctx, m)
+}
+
+func (b *broken) Edit(ctx context.Context, id string, m platform.Outbound) error {
+	if b.edit != nil {
+		return b.edit(ctx, b.Fake, id, m)
+	}
+	return b.Fake.Edit(ctx, id, m)
+}
+
+func editing(f func(ctx context.Context, f *Fake, id string, m platform.Outbound) error) *broken {
+	return &broken{edit: f}
 }
 
 // hostWith is a host with one thing wrong on the way to it.
@@ -231,6 +243,7 @@ var sabotage = []struct {
 	{"said twice", "what is then heard", func() *broken {
 		return sending(func(ctx context.Context, f *Fake, m platform.Outbound) (platform.Receipt, error) {
 			_, _ = f.Send(ctx, m)
+			m.Delivery += " again"
 			return f.Send(ctx, m)
 		})
 	}},
@@ -324,6 +337,7 @@ var sabotage = []struct {
 			for _, k := range kept {
 				_, _ = f.Send(ctx, k)
 			}
+			m.Delivery += " again"
 			_, _ = f.Send(ctx, m)
 			return r, err
 		})
@@ -352,6 +366,99 @@ var sabotage = []struct {
 			return ctx.Err()
 		}}
 	}},
+	{"edits of another message", "edits what it sent", func() *broken {
+		return editing(func(ctx context.Context, f *Fake, _ string, m platform.Outbound) error {
+			return f.Edit(ctx, "out_2", m)
+		})
+	}},
+	{"a new message for an edit", "edits what it sent", func() *broken {
+		return editing(func(ctx context.Context, f *Fake, _ string, m platform.Outbound) error {
+			_, err := f.Send(ctx, m)
+			return err
+		})
+	}},
+	{"the same text taken for an error", "edits what it sent", func() *broken {
+		last := ""
+		return editing(func(ctx context.Context, f *Fake, id string, m platform.Outbound) error {
+			if m.Text == last {
+				return &platform.SendError{Fate: platform.Never, Err: errors.New("the message is not modified")}
+			}
+			last = m.Text
+			return f.Edit(ctx, id, m)
+		})
+	}},
+	{"no receipts", "edits what it sent", func() *broken {
+		return sending(func(ctx context.Context, f *Fake, m platform.Outbound) (platform.Receipt, error) {
+			_, err := f.Send(ctx, m)
+			return platform.Receipt{}, err
+		})
+	}},
+	{"long edits cut off", "edits nothing but text", func() *broken {
+		return editing(func(ctx context.Context, f *Fake, id string, m platform.Outbound) error {
+			m.Text = m.Text[:min(len(m.Text), 400)]
+			return f.Edit(ctx, id, m)
+		})
+	}},
+	{"a new message for one that is gone", "what cannot be edited", func() *broken {
+		return editing(func(ctx context.Context, f *Fake, id string, m platform.Outbound) error {
+			err := f.Edit(ctx, id, m)
+			if platform.FateOf(err) == platform.Never {
+				_, _ = f.Send(ctx, m)
+			}
+			return err
+		})
+	}},
+	{"in doubt about what is gone", "what cannot be edited", func() *broken {
+		return editing(func(ctx context.Context, f *Fake, id string, m platform.Outbound) error {
+			if err := f.Edit(ctx, id, m); err != nil {
+				return &platform.SendError{Fate: platform.Unknown, Err: err}
+			}
+			return nil
+		})
+	}},
+	{"edits given up for a loss", "while it is not connected", func() *broken {
+		return editing(func(ctx context.Context, f *Fake, id string, m platform.Outbound) error {
+			if err := f.Edit(ctx, id, m); err != nil {
+				return &platform.SendError{Fate: platform.Never, Err: err}
+			}
+			return nil
+		})
+	}},
+	{"a delivery said again", "says a delivery once", func() *broken {
+		n := 0
+		return sending(func(ctx context.Context, f *Fake, m platform.Outbound) (platform.Receipt, error) {
+			n++
+			m.Delivery += fmt.Sprint(n)
+			return f.Send(ctx, m)
+		})
+	}},
+	{"a delivery under two names", "says a delivery once", func() *broken {
+		n := 0
+		return sending(func(ctx context.Context, f *Fake, m platform.Outbound) (platform.Receipt, error) {
+			n++
+			_, err := f.Send(ctx, m)
+			return platform.Receipt{ID: fmt.Sprint(n)}, err
+		})
+	}},
+	{"an edit done and denied", "while it is not connected", func() *broken {
+		return editing(func(ctx context.Context, f *Fake, id string, m platform.Outbound) error {
+			err := f.Edit(ctx, id, m)
+			if ctx.Err() != nil {
+				_ = f.Edit(context.WithoutCancel(ctx), id, m)
+			}
+			return err
+		})
+	}},
+	{"edits made up for later", "while it is not connected", func() *broken {
+		var kept platform.Outbound
+		return editing(func(ctx context.Context, f *Fake, id string, m platform.Outbound) error {
+			if err := f.Edit(ctx, id, m); err != nil {
+				kept = m
+				return err
+			}
+			return f.Edit(ctx, id, kept)
+		})
+	}},
 	{"something left running", "ends when told", func() *broken {
 		return &broken{run: func(ctx context.Context, f *Fake, h platform.Host) error {
 			go func() { select {} }()
@@ -364,22 +471,23 @@ var sabotage = []struct {
 // there for it.
 func TestSabotagedFakesFail(t *testing.T) {
 	found := map[string]bool{}
+	cases := slices.Concat(Cases(), EditorCases(), DedupeCases())
 	for _, s := range sabotage {
 		t.Run(s.name, func(t *testing.T) {
-			i := slices.IndexFunc(Cases(), func(c Case) bool { return strings.Contains(c.Name, s.found) })
+			i := slices.IndexFunc(cases, func(c Case) bool { return strings.Contains(c.Name, s.found) })
 			if i < 0 {
 				t.Fatalf("no case is called %q", s.found)
 			}
-			found[Cases()[i].Name] = true
+			found[cases[i].Name] = true
 			b := s.make()
 			b.Fake = NewFake("hermes")
 			const patience = 200 * time.Millisecond
-			if err := Cases()[i].Check(t.Context(), b, patience); err == nil {
-				t.Errorf("%q passes it", Cases()[i].Name)
+			if err := cases[i].Check(t.Context(), b, patience); err == nil {
+				t.Errorf("%q passes it", cases[i].Name)
 			}
 		})
 	}
-	for _, c := range Cases() {
+	for _, c := range cases {
 		if !found[c.Name] {
 			t.Errorf("no sabotage is found by %q: can it fail at all?", c.Name)
 		}
