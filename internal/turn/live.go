@@ -28,6 +28,7 @@ type Live struct {
 	watchers int
 	wake     chan struct{} // closed and replaced at each change
 	cancel   context.CancelCauseFunc
+	stopped  error // it was stopped before it had a cancel
 }
 
 func newLive(m Message) *Live {
@@ -110,12 +111,24 @@ func (l *Live) Stepped(s agent.Step) {
 	l.steps = append(l.steps, s)
 }
 
-// stop ends the turn, if it runs.
+// stop ends the turn, also one that has its place and has not begun.
 func (l *Live) stop(why error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.cancel != nil {
-		l.cancel(why)
+	if l.cancel == nil {
+		l.stopped = why
+		return
+	}
+	l.cancel(why)
+}
+
+// stopBy makes cancel what stop calls.
+func (l *Live) stopBy(cancel context.CancelCauseFunc) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cancel = cancel
+	if l.stopped != nil {
+		cancel(l.stopped)
 	}
 }
 

@@ -348,6 +348,56 @@ func TestStopEndsWhatRunsAndWhatWaits(t *testing.T) {
 	balanced(t, e.Tally())
 }
 
+// A message that has its place in the chat, and waits for one among all chats, is
+// stopped like any other: it was answered all the same.
+func TestStopBeforeATurnBeginsIsKept(t *testing.T) {
+	h := newHeld()
+	e := start(t, open(t, filepath.Join(t.TempDir(), store.FileName)), h, func(o *turn.Options) { o.MaxRunning = 1 })
+	first := accept(t, e, message("msg_1", "c", "first"))
+	receive(t, h.began)
+	second := accept(t, e, message("msg_2", "d", "second"))
+	for running := false; !running; _, running = e.Waiting("d") {
+		time.Sleep(time.Millisecond)
+	}
+	if n := e.StopChat("d"); n != 1 {
+		t.Errorf("stopped %d", n)
+	}
+	h.let <- struct{}{}
+	wait(t, first)
+	if p := wait(t, second); p.Message.Reason != turn.Cancelled || len(h.began) > 0 {
+		t.Errorf("%s %s, the model was asked: %v", p.Message.State, p.Message.Reason, len(h.began) > 0)
+	}
+	balanced(t, e.Tally())
+}
+
+// stoppedAtRead is a journal that somebody stops a message of while it is read.
+type stoppedAtRead struct {
+	*store.Store
+	stop func(id string)
+}
+
+func (j *stoppedAtRead) Message(ctx context.Context, id string) (turn.Message, error) {
+	j.stop(id)
+	return j.Store.Message(ctx, id)
+}
+
+// A long text is not held in memory while it waits. A stop while it is read again
+// ended the message without its number, which no journal takes: its chat hung.
+func TestStopWhileAMessageIsRead(t *testing.T) {
+	db, h := &stoppedAtRead{Store: open(t, filepath.Join(t.TempDir(), store.FileName))}, newHeld()
+	e := start(t, db.Store, h, func(o *turn.Options) { o.Journal = db })
+	db.stop = func(id string) { e.Stop(id) }
+	first := accept(t, e, message("msg_1", "c", "first"))
+	long := accept(t, e, message("msg_2", "c", strings.Repeat("long ", 2000)))
+	receive(t, h.began)
+	h.let <- struct{}{}
+	wait(t, first)
+	if p := wait(t, long); p.Message.Reason != turn.Cancelled {
+		t.Errorf("%s %s", p.Message.State, p.Message.Reason)
+	}
+	balanced(t, e.Tally())
+}
+
 func TestInterruptKeepsWhatWasSaid(t *testing.T) {
 	h := newHeld()
 	db := open(t, filepath.Join(t.TempDir(), store.FileName))

@@ -80,9 +80,7 @@ func (e *Engine) turn(ln *lane, l *Live) {
 	joined := e.join(ln, l)
 	ctx, cancel := context.WithCancelCause(e.ctx)
 	defer cancel(nil)
-	l.mu.Lock()
-	l.cancel = cancel
-	l.mu.Unlock()
+	l.stopBy(cancel)
 	e.count(func(t *Tally) { n := int64(1 + len(joined)); t.Queued -= n; t.Running += n })
 
 	m, news, result, err := e.attempt(ctx, l, joined)
@@ -179,8 +177,11 @@ func (e *Engine) begin(ctx context.Context, l *Live) (Message, error) {
 		return err
 	})
 	if err == nil && !loaded {
-		err = e.persist(ctx, "read a message", m.ID, func(ctx context.Context) (err error) {
-			m, err = e.o.Journal.Message(ctx, m.ID)
+		err = e.persist(ctx, "read a message", m.ID, func(ctx context.Context) error {
+			full, err := e.o.Journal.Message(ctx, m.ID)
+			if err == nil { // else what is known of it must stay
+				m = full
+			}
 			return err
 		})
 	}
