@@ -85,11 +85,16 @@ func open(t *testing.T, path string) *store.Store {
 
 func dbPath(t *testing.T) string { return filepath.Join(t.TempDir(), store.FileName) }
 
-// send starts an outbox and returns what ends it.
-func send(t *testing.T, db *store.Store, n *network) (*outbox.Outbox, func()) {
+// send starts an outbox and returns what ends it. It sends as a network that can
+// edit, if one is given.
+func send(t *testing.T, db *store.Store, n *network, editor ...*editing) (*outbox.Outbox, func()) {
 	t.Helper()
 	n.news = make(chan struct{}, 1)
-	b, err := outbox.New(outbox.Options{Store: db, Sender: n})
+	o := outbox.Options{Store: db, Sender: n}
+	for _, e := range editor {
+		o.Sender, o.Observe = e, e
+	}
+	b, err := outbox.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

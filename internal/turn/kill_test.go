@@ -24,6 +24,8 @@ import (
 const (
 	killDatabase = "HERMES_TEST_KILL_DATABASE"
 	killNumber   = "HERMES_TEST_KILL_NUMBER"
+	// killPreview, set to anything: the process shows a preview and hangs.
+	killPreview = "HERMES_TEST_KILL_PREVIEW"
 	// killRuns is how many processes are killed; more take longer.
 	killRuns = "HERMES_TEST_KILL_RUNS"
 	// killChats and killEach: every process sends so many messages to each chat.
@@ -32,6 +34,9 @@ const (
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(killDatabase); path != "" {
+		if os.Getenv(killPreview) != "" {
+			previewUntilKilled(path)
+		}
 		sendUntilKilled(path)
 		return
 	}
@@ -90,7 +95,7 @@ func TestNothingIsLostToKillsAndOrderHolds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), store.FileName)
 	accepted, calls := map[string]bool{}, map[string]int{}
 	for n := range runs {
-		for _, line := range runAndKill(t, path, n, time.Duration(random.IntN(120))*time.Millisecond) {
+		for _, line := range runAndKill(t, time.Duration(random.IntN(120))*time.Millisecond, killDatabase+"="+path, killNumber+"="+strconv.Itoa(n)) {
 			word, id, _ := strings.Cut(line, " ")
 			switch word {
 			case "accepted":
@@ -157,10 +162,10 @@ func TestNothingIsLostToKillsAndOrderHolds(t *testing.T) {
 
 // runAndKill runs one process, kills it after a time that runs from its first
 // word, and returns what it said.
-func runAndKill(t *testing.T, path string, n int, after time.Duration) []string {
+func runAndKill(t *testing.T, after time.Duration, environ ...string) []string {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
-	cmd.Env = append(os.Environ(), killDatabase+"="+path, killNumber+"="+strconv.Itoa(n))
+	cmd.Env = append(os.Environ(), environ...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -42,6 +42,7 @@ func Run(t *testing.T, open Open) {
 		"merged messages end with the turn they join": merged,
 		"history is read backwards in pages":          pages,
 		"a summary is kept":                           summary,
+		"a preview is kept":                           previewed,
 		"what is taken back is not read":              takenBack,
 		"parts are sent in order and remembered":      parts,
 		"an unknown message is unknown":               unknown,
@@ -390,6 +391,39 @@ func parts(t *testing.T, s *subject) {
 		t.Errorf("kept\n%+v, want\n%+v", rest[0], list[1])
 	}
 	s.tally(turn.Tally{Received: 1, Answered: 1, Duplicates: 1})
+}
+
+func previewed(t *testing.T, s *subject) {
+	m := s.accept(message("msg_1"))
+	if _, err := s.Begin(t.Context(), m.Seq, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for _, receipt := range []string{"r0", "r1"} { // the last one counts
+		if err := s.Previewed(t.Context(), m.Seq, receipt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.reopen()
+	if got := s.get("msg_1"); got.Preview != "r1" {
+		t.Errorf("%+v", got)
+	}
+	if open, err := s.Open(t.Context()); err != nil || len(open) != 1 || open[0].Preview != "r1" {
+		t.Errorf("open: %+v, %v", open, err)
+	}
+	o := answered(m, "x")
+	o.Parts = []outbox.Part{{Delivery: "dlv_1", Message: m.ID, Address: m.Ask.To, Part: 1, Parts: 1, Text: "x", Edits: "r1", Created: o.At}}
+	s.finish(o)
+	s.reopen()
+	for _, want := range []string{"r1", ""} { // a part can give it up
+		list, err := s.OpenParts(t.Context(), "a", 0)
+		if err != nil || len(list) != 1 || list[0].Edits != want {
+			t.Fatalf("want %q: %+v, %v", want, list, err)
+		}
+		list[0].Edits = ""
+		if err := s.Tried(t.Context(), list[0], false); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func unknown(t *testing.T, s *subject) {

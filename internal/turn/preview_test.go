@@ -1,0 +1,283 @@
+package turn_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hermesgw/hermes/internal/agent"
+	"github.com/hermesgw/hermes/internal/chat"
+	"github.com/hermesgw/hermes/internal/outbox"
+	"github.com/hermesgw/hermes/internal/store"
+	"github.com/hermesgw/hermes/internal/turn"
+)
+
+// screen shows a preview in a message called "shown", or in the one that it was
+// made with.
+type screen struct {
+	receipt string
+	texts   chan string
+	hang    chan struct{} // if set, Show waits for it
+}
+
+func newScreen() *screen { return &screen{texts: make(chan string, 1)} }
+
+func (s *screen) Show(_ context.Context, text string) {
+	if text == "" {
+		return
+	}
+	select {
+	case s.texts <- text:
+	default:
+	}
+	if s.hang != nil {
+		<-s.hang
+	}
+	if s.receipt == "" {
+		s.receipt = "shown"
+	}
+}
+
+func (s *screen) Receipt() string { return s.receipt }
+
+// shownOn makes a platform that can edit, where a part has at most 40 bytes.
+func shownOn(s *screen) func(*turn.Options) {
+	return func(o *turn.Options) {
+		o.PreviewAfter, o.PreviewEvery = time.Millisecond, time.Millisecond
+		o.Preview = func(m turn.Message) turn.Preview { s.receipt = m.Preview; return s }
+		o.Parts = func(m turn.Message, text string) (parts []outbox.Part) {
+			for chunk := range slices.Chunk([]byte(text), 40) {
+				parts = append(parts, outbox.Part{
+					Delivery: fmt.Sprint(m.ID, "_", len(parts)), Message: m.ID, Address: m.Ask.To,
+					Part: len(parts) + 1, Parts: 9, Text: string(chunk), Created: time.Now(),
+				})
+			}
+			return parts
+		}
+	}
+}
+
+func addressed(id, text string) turn.Message {
+	m := message(id, "net/alice", text)
+	m.Ask.To = outbox.Address{Account: "net/bot", Chat: "alice"}
+	return m
+}
+
+// begun says half an answer, then waits to be let go on or to be stopped.
+func begun(let <-chan struct{}) brain {
+	return func(ctx context.Context, t agent.Turn) (agent.Result, error) {
+		half, rest := "Once upon", " a time, and so on for more than one part."
+		if err := t.Out.Delta(half); err != nil {
+			return agent.Result{}, err
+		}
+		select {
+		case <-let:
+		case <-ctx.Done():
+			return agent.Result{}, ctx.Err()
+		}
+		return agent.Result{Reply: chat.Reply{Text: half + rest, Finish: chat.FinishStop}}, nil
+	}
+}
+
+// said is what goes out in answer to a message. Only the first part may edit.
+func said(t *testing.T, db *store.Store, id string) (texts []string, edits string) {
+	t.Helper()
+	parts, err := db.Deliveries(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range parts {
+		if i == 0 {
+			edits = p.Edits
+		} else if p.Edits != "" {
+			t.Errorf("part %d edits %q", i+1, p.Edits)
+		}
+		texts = append(texts, p.Text)
+	}
+	return texts, edits
+}
+
+// The answer takes the place of the preview with its first part; what is stopped
+// ends it, and says so.
+func TestPreviewEndsInTheAnswerOrInAMark(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(e *turn.Engine, let chan<- struct{})
+		want []string
+	}{
+		{"answered", func(_ *turn.Engine, let chan<- struct{}) { close(let) }, []string{"Once upon a time, and so on for more tha", "n one part."}},
+		{"stopped", func(e *turn.Engine, _ chan<- struct{}) { e.StopChat("net/alice") }, []string{"Once upon\n[stopped]"}},
+		{"interrupted", func(e *turn.Engine, _ chan<- struct{}) { e.Interrupt("net/alice") }, []string{"Once upon\n[interrupted]"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			db, s, let := open(t, filepath.Join(t.TempDir(), store.FileName)), newScreen(), make(chan struct{})
+			e := start(t, db, begun(let), shownOn(s))
+			l := accept(t, e, addressed("msg_1", "tell"))
+			if text := receive(t, s.texts); text != "Once upon" {
+				t.Errorf("shown %q", text)
+			}
+			c.end(e, let)
+			wait(t, l)
+			if got, edits := said(t, db, "msg_1"); !slices.Equal(got, c.want) || edits != "shown" {
+				t.Errorf("said %q, the first edits %q", got, edits)
+			}
+		})
+	}
+}
+
+// What was stopped before anything was shown is no message.
+func TestStopWithoutAPreviewSaysNothing(t *testing.T) {
+	db, h := open(t, filepath.Join(t.TempDir(), store.FileName)), newHeld()
+	e := start(t, db, h, shownOn(newScreen()))
+	l := accept(t, e, addressed("msg_1", "tell"))
+	receive(t, h.began)
+	e.StopChat("net/alice")
+	wait(t, l)
+	if got, _ := said(t, db, "msg_1"); got != nil {
+		t.Errorf("said %q", got)
+	}
+}
+
+// The mark has the room that a part leaves for the label of repeats.
+func TestMarksHaveRoom(t *testing.T) {
+	for _, mark := range []string{"\n[stopped]", "\n[interrupted]"} {
+		if len(mark) > len(outbox.RepeatMark) {
+			t.Errorf("%q is longer than %q", mark, outbox.RepeatMark)
+		}
+	}
+}
+
+// A turn that ends while the platform is being called waits for it: only then is
+// it known which message shows the answer.
+func TestAnswerWaitsForThePreviewThatIsPosted(t *testing.T) {
+	db, s, let := open(t, filepath.Join(t.TempDir(), store.FileName)), newScreen(), make(chan struct{})
+	s.hang = make(chan struct{})
+	e := start(t, db, begun(let), shownOn(s))
+	l := accept(t, e, addressed("msg_1", "tell"))
+	receive(t, s.texts)
+	close(let)
+	close(s.hang)
+	wait(t, l)
+	if _, edits := said(t, db, "msg_1"); edits != "shown" {
+		t.Errorf("it edits %q", edits)
+	}
+}
+
+// counting is a journal that counts what is written of previews.
+type counting struct {
+	*store.Store
+	previews int
+}
+
+func (c *counting) Previewed(ctx context.Context, seq int64, receipt string) error {
+	c.previews++
+	return c.Store.Previewed(ctx, seq, receipt)
+}
+
+// Where nobody can edit, a turn starts nothing and writes nothing.
+func TestWithoutEditingATurnCostsNothing(t *testing.T) {
+	// least is how few goroutines there are while a turn runs, in several tries:
+	// those of an earlier one may end late.
+	least := func(preview func(turn.Message) turn.Preview) int {
+		n := 1 << 20
+		for range 10 {
+			db, h := &counting{Store: open(t, filepath.Join(t.TempDir(), store.FileName))}, newHeld()
+			e := start(t, db.Store, h, shownOn(newScreen()), func(o *turn.Options) { o.Journal, o.Preview = db, preview })
+			l := accept(t, e, addressed("msg_1", "x"))
+			receive(t, h.began)
+			n = min(n, runtime.NumGoroutine())
+			h.let <- struct{}{}
+			wait(t, l)
+			e.Drain(t.Context())
+			if got, edits := said(t, db.Store, "msg_1"); db.previews != 0 || edits != "" || strings.Join(got, "|") != "re: x" {
+				t.Errorf("%d writes, said %q, editing %q", db.previews, got, edits)
+			}
+			db.Close()
+		}
+		return n
+	}
+	none := least(nil)
+	cannot := least(func(turn.Message) turn.Preview { return nil })
+	can := least(func(turn.Message) turn.Preview { return newScreen() })
+	if cannot != none || can != none+1 {
+		t.Errorf("%d goroutines without previews, %d where nobody can edit, %d where somebody can", none, cannot, can)
+	}
+}
+
+// previewUntilKilled accepts a message, shows half the answer, says so once that
+// is committed, and ends only by a signal.
+func previewUntilKilled(path string) {
+	ctx := context.Background()
+	db, err := store.Open(ctx, path)
+	if err != nil {
+		fmt.Println("error", err)
+		os.Exit(1)
+	}
+	o := turn.Options{Journal: db, Agent: begun(nil)}
+	shownOn(newScreen())(&o)
+	e, err := turn.New(o)
+	if err == nil {
+		_, _, _, err = e.Accept(ctx, addressed("msg_1", "tell"))
+	}
+	for err == nil {
+		var m turn.Message
+		if m, err = db.Message(ctx, "msg_1"); m.Preview != "" {
+			fmt.Println("shown as", m.Preview)
+			select {}
+		}
+		time.Sleep(time.Millisecond)
+	}
+	fmt.Println("error", err)
+	os.Exit(1)
+}
+
+// A process is killed with -9 while a preview is there. The next one goes on with
+// that one, or ends it: it leaves no orphan.
+func TestPreviewOfAKilledProcessIsTakenUp(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		then func(e *turn.Engine, let chan<- struct{})
+		want string
+	}{
+		{"answered", func(_ *turn.Engine, let chan<- struct{}) { close(let) }, "Once upon a time, and so on for more tha"},
+		{"stopped before anything more is said", func(e *turn.Engine, _ chan<- struct{}) { e.StopChat("net/alice") }, "[stopped]"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), store.FileName)
+			if lines := runAndKill(t, 0, killDatabase+"="+path, killPreview+"=1"); !slices.Equal(lines, []string{"shown as shown"}) {
+				t.Fatalf("the process said %q", lines)
+			}
+			db, let := open(t, path), make(chan struct{})
+			if m, err := db.Message(t.Context(), "msg_1"); err != nil || m.State != turn.Running {
+				t.Fatalf("%+v %v", m, err)
+			}
+			quiet := brain(func(ctx context.Context, at agent.Turn) (agent.Result, error) {
+				select {
+				case <-let:
+					return begun(let)(ctx, at)
+				case <-ctx.Done():
+					return agent.Result{}, ctx.Err()
+				}
+			})
+			e := start(t, db, quiet, shownOn(newScreen()))
+			l := e.Live("msg_1")
+			if l == nil {
+				t.Fatal("it was not taken up")
+			}
+			c.then(e, let)
+			if p := wait(t, l); errors.Is(p.Err, turn.ErrLeft) {
+				t.Fatal(p.Err)
+			}
+			if got, edits := said(t, db, "msg_1"); len(got) == 0 || got[0] != c.want || edits != "shown" {
+				t.Errorf("said %q, the first edits %q", got, edits)
+			}
+		})
+	}
+}
