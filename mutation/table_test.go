@@ -265,6 +265,27 @@ func mutants() []mutant {
 			fails: "holds",
 		},
 		{
+			guard: "a preview takes no place of an answer", file: "internal/outbox/outbox.go",
+			old: `g.limit.Tokens() >= 1+float64(g.limit.Burst())/2`, new: `g.limit.Tokens() >= 1`,
+			pkg: "./internal/outbox", test: "TestPreviewsTakeNoPlaceOfAnAnswer",
+			fails: "sent and",
+		},
+		{
+			guard: "a failed edit never becomes a new message", file: "internal/outbox/outbox.go",
+			old: `		p.Unsure = true
+	case platform.Retry:`, new: `		p.Unsure, p.Edits = true, ""
+	case platform.Retry:`,
+			pkg: "./internal/outbox", test: "TestFailedEditNeverBecomesANewMessage",
+			fails: "sent [\"a: ",
+		},
+		{
+			guard: "a preview of a killed process is known", file: "internal/turn/preview.go",
+			old: `return e.o.Journal.Previewed(certain, m.Seq, posted)`, new: `_ = certain
+				return nil`,
+			pkg: "./internal/gateway", test: "TestPreviewGoesOnAcrossARestart",
+			fails: "waited",
+		},
+		{
 			guard: "nobody is let in without configuration", file: "internal/access/senders.go",
 			old: `	default:
 		return Stranger

@@ -161,6 +161,9 @@ func (t *Trace) addPart(p outbox.Part) {
 	if p.Parts > 1 {
 		name = fmt.Sprintf("%s, part %d of %d, to %s", p.Delivery, p.Part, p.Parts, p.Chat)
 	}
+	if p.Edits != "" {
+		name += ", in place of its preview"
+	}
 	for i, try := range p.Tries {
 		what := fmt.Sprintf("%s, try %d: sent in %s", name, p.Attempts-len(p.Tries)+i+1, round(try.Took))
 		if try.Error != "" {

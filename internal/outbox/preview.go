@@ -11,8 +11,8 @@ const (
 	// PreviewMark ends a preview: there is more to come.
 	PreviewMark = "\n…"
 	// previewTimeout bounds one call for a preview. The answer waits for it, since
-	// an older text that arrives last would stay.
-	previewTimeout = 10 * time.Second
+	// an older text that arrives last would stay; so does the end of the process.
+	previewTimeout = 5 * time.Second
 )
 
 // Preview shows an answer that is still being given, in one message. The answer

@@ -1,7 +1,8 @@
 // Package platform is the vocabulary between the gateway and the networks that
 // people chat on: what comes in, what goes out, and the interface that the
 // adapter of each network implements. It connects to nothing and keeps nothing;
-// internal/platform/irc and its kin do.
+// internal/platform/irc and its kin do. A new adapter implements Adapter, and
+// Editor if its network can change what was said, and passes platformtest.Run.
 //
 //	err := adapter.Run(ctx, host)                       // host.Accept commits what arrives
 //	receipt, err := adapter.Send(ctx, platform.Outbound{Delivery: "dlv_1", Chat: "#ops", Text: "hello"})
@@ -185,7 +186,8 @@ type Adapter interface {
 
 // Editor is an Adapter whose network can change what was said. With it an answer
 // is shown while it grows, as a preview: one message, posted by Send and edited,
-// which the answer takes the place of. Receipt.ID must then never be empty.
+// which the answer takes the place of. Receipt.ID must then never be empty. A call
+// for a preview is given 5 s.
 //
 // A call that fails is never made up for by a new message, but for the fate
 // Never, so that must be certain.
