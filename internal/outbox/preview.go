@@ -74,6 +74,7 @@ func (p *Preview) call(ctx context.Context, text string) bool {
 	})
 	if err == nil {
 		p.receipt, p.shown = receipt.ID, text
+		p.over = receipt.ID == "" // nothing could be edited
 		return true
 	}
 	b.mu.Lock()

@@ -186,6 +186,36 @@ func TestNewerDatabaseWithALogIsLeftAlone(t *testing.T) {
 	}
 }
 
+// A database that the version before previews wrote goes on as it is.
+func TestDatabaseWithoutPreviewsIsTakenOver(t *testing.T) {
+	p := path(t)
+	s := open(t, p)
+	answer(t, s, "msg_1", "s", "hello", part("msg_1"))
+	s.Close()
+	db, err := sql.Open("sqlite", p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	migration, err := os.ReadFile("migrations/0003_previews.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, down, _ := strings.Cut(string(migration), "-- +goose Down")
+	if _, err := db.Exec(down + `; DELETE FROM goose_db_version WHERE version_id = 3`); err != nil {
+		t.Fatal(err)
+	}
+	db.Close()
+	s = open(t, p)
+	m, err := s.Message(t.Context(), "msg_1")
+	if err != nil || m.Reply.Text != "re: hello" || m.Preview != "" {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if open, err := s.OpenParts(t.Context(), "a", 0); err != nil || len(open) != 1 || open[0].Edits != "" {
+		t.Errorf("%+v, %v", open, err)
+	}
+	answer(t, s, "msg_2", "s", "again", part("msg_2"))
+}
+
 func TestForeignFileIsLeftAlone(t *testing.T) {
 	p := path(t)
 	text := []byte(strings.Repeat("not a database\n", 1000))

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hermesgw/hermes/internal/agent"
@@ -127,6 +128,56 @@ func TestPreviewEndsInTheAnswerOrInAMark(t *testing.T) {
 			wait(t, l)
 			if got, edits := said(t, db, "msg_1"); !slices.Equal(got, c.want) || edits != "shown" {
 				t.Errorf("said %q, the first edits %q", got, edits)
+			}
+		})
+	}
+}
+
+// paced notes when it was asked to show something.
+type paced struct {
+	*screen
+	at *[]time.Duration
+	t0 time.Time
+}
+
+func (p paced) Show(ctx context.Context, text string) {
+	*p.at = append(*p.at, time.Since(p.t0))
+	p.screen.Show(ctx, text)
+}
+
+// The first preview comes after a second, the next ones every two; an answer that
+// is there before is not previewed.
+func TestPreviewsKeepTheirPace(t *testing.T) {
+	for _, c := range []struct {
+		takes time.Duration
+		want  []time.Duration
+	}{{900 * time.Millisecond, nil}, {6 * time.Second, []time.Duration{time.Second, 3 * time.Second, 5 * time.Second}}} {
+		synctest.Test(t, func(t *testing.T) {
+			db, err := store.Open(t.Context(), filepath.Join(t.TempDir(), store.FileName))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			var at []time.Duration
+			slow := brain(func(ctx context.Context, turn agent.Turn) (agent.Result, error) {
+				for range 10 {
+					time.Sleep(c.takes / 10) // of the bubble's clock
+					if err := turn.Out.Delta("word "); err != nil {
+						return agent.Result{}, err
+					}
+				}
+				return agent.Result{Reply: chat.Reply{Text: "done", Finish: chat.FinishStop}}, nil
+			})
+			e, err := turn.New(turn.Options{Journal: db, Agent: slow, Preview: func(turn.Message) turn.Preview {
+				return paced{newScreen(), &at, time.Now()}
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			wait(t, accept(t, e, addressed("msg_1", "tell")))
+			e.Drain(t.Context())
+			if !slices.Equal(at, c.want) {
+				t.Errorf("an answer that takes %s is shown after %v, want %v", c.takes, at, c.want)
 			}
 		})
 	}
