@@ -240,7 +240,9 @@ func TestWithoutEditingATurnCostsNothing(t *testing.T) {
 		n := 1 << 20
 		for range 10 {
 			db, h := &counting{Store: open(t, filepath.Join(t.TempDir(), store.FileName))}, newHeld()
-			e := start(t, db.Store, h, shownOn(newScreen()), func(o *turn.Options) { o.Journal, o.Preview = db, preview })
+			e := start(t, db.Store, h, shownOn(newScreen()), func(o *turn.Options) {
+				o.Journal, o.Preview, o.PreviewAfter = db, preview, time.Hour // nothing is shown
+			})
 			l := accept(t, e, addressed("msg_1", "x"))
 			receive(t, h.began)
 			n = min(n, runtime.NumGoroutine())
