@@ -16,11 +16,11 @@ import (
 // editing is a network that can edit what it was sent.
 type editing struct {
 	*network
+	told
 	failEdit func(n int) error // of the n-th edit
 
 	mu     sync.Mutex
 	edited []string // id: text, each call
-	counts map[bool]int
 }
 
 func (e *editing) Edit(_ context.Context, id string, m platform.Outbound) error {
@@ -33,17 +33,6 @@ func (e *editing) Edit(_ context.Context, id string, m platform.Outbound) error 
 	return e.failEdit(len(e.edited))
 }
 
-func (e *editing) Delivered(string, time.Duration, bool, bool) {}
-
-func (e *editing) Previewed(_ string, sent bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.counts == nil {
-		e.counts = map[bool]int{}
-	}
-	e.counts[sent]++
-}
-
 func (e *editing) edits() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -53,10 +42,10 @@ func (e *editing) edits() []string {
 // counted demands how many previews were sent and dropped.
 func (e *editing) counted(t *testing.T, sent, dropped int) {
 	t.Helper()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.counts[true] != sent || e.counts[false] != dropped {
-		t.Errorf("%d sent and %d dropped, want %d and %d", e.counts[true], e.counts[false], sent, dropped)
+	e.told.mu.Lock()
+	defer e.told.mu.Unlock()
+	if e.shown != sent || e.dropped != dropped {
+		t.Errorf("%d sent and %d dropped, want %d and %d", e.shown, e.dropped, sent, dropped)
 	}
 }
 
