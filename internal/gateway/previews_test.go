@@ -170,6 +170,22 @@ func TestStopAndInterruptEndThePreview(t *testing.T) {
 	})
 }
 
+// The mark has room, and nothing of what was said follows in another message.
+func TestMarkEndsAPreviewThatIsFull(t *testing.T) {
+	for mark, then := range map[string]string{"\n[stopped]": "/stop", "\n[interrupted]": "something else"} {
+		f, m := platformtest.NewFake("bot"), newDictated()
+		start(t, onFake(f, m), func(o *gateway.Options) { o.Busy = "interrupt" })
+		tell(t, f, "tell me")
+		m.pieces <- strings.Repeat("x", 2*f.Limits().Text)
+		until(t, "it is shown", func() bool { return len(f.Heard("ann")) == 1 })
+		tell(t, f, then)
+		until(t, "it ends", func() bool { return strings.HasSuffix(f.Heard("ann")[0], "x"+mark) })
+		if seen := f.Heard("ann"); len(seen[0]) > f.Limits().Text || len(seen) > 1 && seen[1] != "Stopped." {
+			t.Errorf("%d bytes, of at most %d, then %q", len(seen[0]), f.Limits().Text, seen[1:])
+		}
+	}
+}
+
 // A stop while the answer waits to take the place of its preview drops the rest
 // of it, not its beginning.
 func TestStopLeavesTheBeginningOfAnAnswer(t *testing.T) {

@@ -196,15 +196,6 @@ func TestStopWithoutAPreviewSaysNothing(t *testing.T) {
 	}
 }
 
-// The mark has the room that a part leaves for the label of repeats.
-func TestMarksHaveRoom(t *testing.T) {
-	for _, mark := range []string{"\n[stopped]", "\n[interrupted]"} {
-		if len(mark) > len(outbox.RepeatMark) {
-			t.Errorf("%q is longer than %q", mark, outbox.RepeatMark)
-		}
-	}
-}
-
 // A turn that ends while the platform is being called waits for it: only then is
 // it known which message shows the answer.
 func TestAnswerWaitsForThePreviewThatIsPosted(t *testing.T) {
