@@ -162,7 +162,7 @@ func pause(short int, backoffMax time.Duration, jitter float64) time.Duration {
 		return 0
 	}
 	whole := backoffMax
-	if shift := short - 2; shift < 16 { // 2^16 s is beyond any cap
+	if shift := short - 2; shift <= 16 { // 2^17 s is beyond any cap, 86,400 s
 		whole = min(time.Second<<shift, backoffMax)
 	}
 	return time.Duration(float64(whole) * (0.5 + jitter/2))

@@ -106,6 +106,15 @@ func TestJitterIsHalfToWhole(t *testing.T) {
 	})
 }
 
+// The pause doubles up to the cap, also to the longest one there can be.
+func TestPauseDoublesUpToTheLongestCap(t *testing.T) {
+	for short, want := range map[int]time.Duration{16: 1 << 15 * time.Second, 17: 1 << 16 * time.Second, 18: 24 * time.Hour} {
+		if got := supervise.Decide(crashed(1, 0), deaths(short), 24*time.Hour, 1).Delay; got != want {
+			t.Errorf("after %d deaths: %s, want %s", short+1, got, want)
+		}
+	}
+}
+
 func TestTwentyDeathsParkWithATrial(t *testing.T) {
 	m := supervise.Meter{}
 	for n := 1; n <= supervise.ParkAfter+3; n++ {
