@@ -225,12 +225,12 @@ func TestSignalNeverHitsAReusedPID(t *testing.T) {
 
 func TestSignal(t *testing.T) {
 	p := start(t, "sleeper")
-	if err := p.id.Signal(unix.SIGHUP); err != nil {
+	if err := p.id.Signal(unix.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	var exit *exec.ExitError
-	if err := p.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != unix.SIGHUP {
-		t.Errorf("ended with %v, want SIGHUP", err)
+	if err := p.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != unix.SIGTERM {
+		t.Errorf("ended with %v, want SIGTERM", err)
 	}
 }
 

@@ -102,29 +102,29 @@ func DedupeCases() []Case {
 	return []Case{{"says a delivery once", dedupes}}
 }
 
-// Run runs the suite; start makes a fresh network for each case.
+// Run runs the suite, as far as the network can do what a case is about; start makes
+// a fresh network for each.
 func Run(t *testing.T, start func(t *testing.T) Network) {
 	const patience = 20 * time.Second
-	run := func(c Case, can func(platform.Adapter) bool) {
+	for _, c := range casesOf(start(t).Adapter()) {
 		t.Run(c.Name, func(t *testing.T) {
-			n := start(t)
-			if !can(n.Adapter()) {
-				t.Skip("the network has no such thing")
-			}
-			if err := c.Check(t.Context(), n, patience); err != nil {
+			if err := c.Check(t.Context(), start(t), patience); err != nil {
 				t.Error(err)
 			}
 		})
 	}
-	for _, c := range Cases() {
-		run(c, func(platform.Adapter) bool { return true })
+}
+
+// casesOf are the cases that an adapter is held to.
+func casesOf(a platform.Adapter) []Case {
+	cases := Cases()
+	if _, can := a.(platform.Editor); can {
+		cases = append(cases, EditorCases()...)
 	}
-	for _, c := range EditorCases() {
-		run(c, func(a platform.Adapter) bool { _, can := a.(platform.Editor); return can })
+	if a.Limits().Dedupes {
+		cases = append(cases, DedupeCases()...)
 	}
-	for _, c := range DedupeCases() {
-		run(c, func(a platform.Adapter) bool { return a.Limits().Dedupes })
-	}
+	return cases
 }
 
 // bench is an adapter under test with all around it.
