@@ -324,6 +324,29 @@ func (s *Supervision) RestartGateway(ctx context.Context, m *s6slots.Manager, p 
 	return s.noting(m, p, supervise.WantUp).Restart(ctx, name, wait)
 }
 
+// WaitLimit is how long a command waits until its gateway is ready or has failed.
+const WaitLimit = 90 * time.Second
+
+// Operate does to one gateway what an operator asks. With wait it returns once
+// the gateway is ready or down, or has failed, and the error says why; where
+// another command came between, that is a supervise.ErrConflict.
+func (s *Supervision) Operate(ctx context.Context, m *s6slots.Manager, action supervise.Command, p profile.Profile, wait bool) error {
+	if action != supervise.CommandStop {
+		if err := s.RefuseBesideForeground(ctx, p); err != nil {
+			return err
+		}
+	}
+	switch action {
+	case supervise.CommandStart:
+		return s.StartGateway(ctx, m, p, nil, wait)
+	case supervise.CommandStop:
+		return s.StopGateway(ctx, m, p, wait)
+	case supervise.CommandRestart:
+		return s.RestartGateway(ctx, m, p, wait)
+	}
+	return fmt.Errorf("cannot %q a gateway: there is start, stop and restart", action)
+}
+
 // noting is m, and its command notes the wish when its turn has come: of two
 // commands at once the later one's wish stays, and the slot does what it says.
 func (s *Supervision) noting(m *s6slots.Manager, p profile.Profile, want supervise.Want) *s6slots.Manager {

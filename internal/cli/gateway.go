@@ -29,9 +29,6 @@ import (
 	"github.com/hermesgw/hermes/internal/unix"
 )
 
-// waitLimit is how long start and restart wait for ready or failed.
-const waitLimit = 90 * time.Second
-
 // maxWhy bounds --why, in bytes: it is a line in a log.
 const maxWhy = 500
 
@@ -227,15 +224,12 @@ type slotOptions struct {
 	why    string
 }
 
-// slotAction does one thing to the gateway of one profile.
-type slotAction func(context.Context, *app.Supervision, *s6slots.Manager, profile.Profile, bool) error
-
-func newSlotCommand(o *options, use, short, done string, act slotAction) *cobra.Command {
+func newSlotCommand(o *options, action supervise.Command, short string) *cobra.Command {
 	so := &slotOptions{options: o}
 	cmd := &cobra.Command{
-		Use: use, Short: short, Args: exactly(0, ""),
-		Example: fmt.Sprintf("  hermes gateway %[1]s\n  hermes -p work gateway %[1]s --no-wait\n  hermes gateway %[1]s --all --why 'new model'", use),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return so.run(cmd.Context(), use, done, act) },
+		Use: string(action), Short: short, Args: exactly(0, ""),
+		Example: fmt.Sprintf("  hermes gateway %[1]s\n  hermes -p work gateway %[1]s --no-wait\n  hermes gateway %[1]s --all --why 'new model'", action),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return so.run(cmd.Context(), action) },
 	}
 	cmd.Flags().BoolVar(&so.all, "all", false, "every profile's gateway; goes on past failures")
 	cmd.Flags().BoolVar(&so.wait, "wait", true, "wait until it is done or has failed")
@@ -245,37 +239,22 @@ func newSlotCommand(o *options, use, short, done string, act slotAction) *cobra.
 }
 
 func newGatewayStart(o *options) *cobra.Command {
-	return newSlotCommand(o, "start", "Start a supervised gateway and wait until it is ready", "ready",
-		func(ctx context.Context, s *app.Supervision, m *s6slots.Manager, p profile.Profile, wait bool) error {
-			if err := s.RefuseBesideForeground(ctx, p); err != nil {
-				return err
-			}
-			return s.StartGateway(ctx, m, p, nil, wait)
-		})
+	return newSlotCommand(o, supervise.CommandStart, "Start a supervised gateway and wait until it is ready")
 }
 
 func newGatewayStop(o *options) *cobra.Command {
-	return newSlotCommand(o, "stop", "Stop a supervised gateway and keep it down", "down",
-		func(ctx context.Context, s *app.Supervision, m *s6slots.Manager, p profile.Profile, wait bool) error {
-			return s.StopGateway(ctx, m, p, wait)
-		})
+	return newSlotCommand(o, supervise.CommandStop, "Stop a supervised gateway and keep it down")
 }
 
 func newGatewayRestart(o *options) *cobra.Command {
-	return newSlotCommand(o, "restart", "Drain a supervised gateway and start it again", "ready again",
-		func(ctx context.Context, s *app.Supervision, m *s6slots.Manager, p profile.Profile, wait bool) error {
-			if err := s.RefuseBesideForeground(ctx, p); err != nil {
-				return err
-			}
-			return s.RestartGateway(ctx, m, p, wait)
-		})
+	return newSlotCommand(o, supervise.CommandRestart, "Drain a supervised gateway and start it again")
 }
 
-func (so *slotOptions) run(ctx context.Context, use, done string, act slotAction) error {
+func (so *slotOptions) run(ctx context.Context, action supervise.Command) error {
 	if len(so.why) > maxWhy {
 		return usage("--why has %d bytes: give %d at most", len(so.why), maxWhy)
 	}
-	if ok, err := so.hosted(ctx, use); ok {
+	if ok, err := so.hosted(ctx, action); ok {
 		return err
 	}
 	s, p, err := so.target()
@@ -294,15 +273,15 @@ func (so *slotOptions) run(ctx context.Context, use, done string, act slotAction
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, waitLimit)
+	ctx, cancel := context.WithTimeout(ctx, app.WaitLimit)
 	defer cancel()
-	outcomes := so.each(targets, func(p profile.Profile) error { return act(ctx, s, m, p, so.waits(m, p)) })
+	outcomes := so.each(targets, func(p profile.Profile) error { return s.Operate(ctx, m, action, p, so.waits(m, p)) })
 	var errs []error
 	for i, p := range targets {
 		err := <-outcomes[i]
 		errs = append(errs, err)
 		if err == nil {
-			fmt.Fprintf(so.out, "%s: %s\n", supervise.GatewayName(p.Name), so.outcome(m, p, done))
+			fmt.Fprintf(so.out, "%s: %s\n", supervise.GatewayName(p.Name), so.outcome(m, p, action))
 		} else if so.all {
 			fmt.Fprintf(so.out, "%s: failed: %s\n", supervise.GatewayName(p.Name), early.OneLine(err))
 		}
@@ -341,10 +320,10 @@ func (so *slotOptions) waits(m *s6slots.Manager, p profile.Profile) bool {
 }
 
 // outcome is what is said of a success.
-func (so *slotOptions) outcome(m *s6slots.Manager, p profile.Profile, done string) string {
+func (so *slotOptions) outcome(m *s6slots.Manager, p profile.Profile, action supervise.Command) string {
 	switch {
 	case so.waits(m, p):
-		return done
+		return action.Outcome()
 	case m.Inside(supervise.GatewayName(p.Name)):
 		return "asked; it is done after this turn"
 	}
@@ -369,7 +348,8 @@ func newDashboard(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "dashboard", Short: "Serve the live page of every slot", Args: exactly(0, ""),
 		Long: `Serve one live page with every slot's state. Beyond loopback it wants a login:
-HERMES_DASHBOARD_USERNAME and HERMES_DASHBOARD_PASSWORD. In a container,
+HERMES_DASHBOARD_USERNAME and HERMES_DASHBOARD_PASSWORD. With a login it also
+starts, stops and restarts gateways; without one it only looks. In a container,
 HERMES_DASHBOARD=1 has it supervised beside the gateway.`,
 		Example: "  hermes dashboard\n  hermes dashboard --host 0.0.0.0 --port 9119",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -402,7 +382,9 @@ func runDashboard(ctx context.Context, o *options, flags map[string]string) erro
 	if err != nil {
 		return err
 	}
-	return app.RunDashboard(ctx, app.DashboardOptions{Config: cfg, Lister: s.Lister(), Ready: notify, Log: log})
+	return app.RunDashboard(ctx, app.DashboardOptions{
+		Config: cfg, Lister: s.Lister(), Operator: s.DashboardOperator(), Ready: notify, Log: log,
+	})
 }
 
 // logFile is where the rotated files of a gateway are.

@@ -110,9 +110,9 @@ func newGatewayUninstall(o *options) *cobra.Command {
 	}
 }
 
-// hosted does use where the gateway is a service of the host; ok false: it is
+// hosted does action where the gateway is a service of the host; ok false: it is
 // none.
-func (so *slotOptions) hosted(ctx context.Context, use string) (ok bool, err error) {
+func (so *slotOptions) hosted(ctx context.Context, action supervise.Command) (ok bool, err error) {
 	s, p, err := so.onThisHost()
 	if err != nil || so.all {
 		return false, nil // the usual way says what is wrong
@@ -121,17 +121,18 @@ func (so *slotOptions) hosted(ctx context.Context, use string) (ok bool, err err
 	if !ok {
 		return false, nil
 	}
-	return true, so.onHost(s, p, m, use)
+	return true, so.onHost(s, p, m, action)
 }
 
 // onHost is start, stop and restart of a service of the host.
-func (so *slotOptions) onHost(s *app.Supervision, p profile.Profile, m *hostunits.Manager, use string) error {
-	want, act, done := supervise.WantUp, m.Start, "ready"
-	switch use {
-	case "stop":
-		want, act, done = supervise.WantDown, m.Stop, "down"
-	case "restart":
-		act, done = m.Restart, "ready again"
+func (so *slotOptions) onHost(s *app.Supervision, p profile.Profile, m *hostunits.Manager, action supervise.Command) error {
+	want, act := supervise.WantUp, m.Start
+	switch action {
+	case supervise.CommandStop:
+		want, act = supervise.WantDown, m.Stop
+	case supervise.CommandRestart:
+		act = m.Restart
+	case supervise.CommandStart:
 	}
 	if err := s.Want(p, want, so.why); err != nil {
 		return err
@@ -139,6 +140,6 @@ func (so *slotOptions) onHost(s *app.Supervision, p profile.Profile, m *hostunit
 	if err := act(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(so.out, "%s: %s\n", supervise.GatewayName(p.Name), done)
+	_, err := fmt.Fprintf(so.out, "%s: %s\n", supervise.GatewayName(p.Name), action.Outcome())
 	return err
 }

@@ -91,7 +91,7 @@ down; --start starts it.`,
 			if err != nil {
 				return err
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), waitLimit)
+			ctx, cancel := context.WithTimeout(cmd.Context(), app.WaitLimit)
 			defer cancel()
 			return createProfile(ctx, o.out, s, args[0], start)
 		},
@@ -279,7 +279,7 @@ func newProfileRename(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), waitLimit)
+			ctx, cancel := context.WithTimeout(cmd.Context(), app.WaitLimit)
 			defer cancel()
 			p, note, err := s.RenameProfile(ctx, "cli", args[0], args[1])
 			if note != "" {
@@ -316,7 +316,7 @@ conversations) and its logs. It asks first; without a terminal it wants --yes.`,
 					return err
 				}
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), waitLimit)
+			ctx, cancel := context.WithTimeout(cmd.Context(), app.WaitLimit)
 			defer cancel()
 			if err := s.DeleteProfile(ctx, "cli", p.Name); err != nil {
 				return err

@@ -1,10 +1,13 @@
 // Package dashboard serves one live web page with the state of every service:
-// server-sent events, a login where it is needed, nothing to install. It only
-// looks: it starts and stops nothing, and it holds no secret that a page could
-// show.
+// server-sent events, a login where it is needed, nothing to install. It holds
+// no secret that a page could show.
 //
 // Beyond loopback it demands a user name and a password; on loopback without
 // them it is open to this machine, as package access describes.
+//
+// Who has logged in may start, stop and restart gateways, and nothing else; an
+// Operator does it. Without a login, or without an Operator, the dashboard only
+// looks.
 //
 //	d, err := dashboard.New(dashboard.Options{Host: "127.0.0.1", Port: 9119, Lister: slots, Log: log})
 //	err = d.Run(ctx) // until ctx ends
@@ -54,7 +57,9 @@ type Options struct {
 	// Lister tells the state of the services; it is asked once a second while
 	// somebody watches. Required.
 	Lister supervise.Lister
-	// Log takes logins and troubles. Required.
+	// Operator starts and stops gateways for who has logged in. Nil: nobody does.
+	Operator Operator
+	// Log takes logins, commands and troubles. Required.
 	Log *slog.Logger
 	// Ready is called once when requests are accepted. Nil: nobody waits.
 	Ready func()
@@ -67,7 +72,8 @@ type Dashboard struct {
 	watcher  *watcher
 	sessions *sessions
 	failures *limiter
-	closing  chan struct{} // closed when streams must end
+	commands chan struct{} // one for each command under way
+	closing  chan struct{} // closed when streams and commands must end
 	listener net.Listener
 }
 
@@ -87,6 +93,7 @@ func New(o Options) (*Dashboard, error) {
 		watcher:  newWatcher(o.Lister, o.Log),
 		sessions: newSessions(),
 		failures: newLimiter(),
+		commands: make(chan struct{}, maxCommands),
 		closing:  make(chan struct{}),
 	}, nil
 }
@@ -196,6 +203,7 @@ func (d *Dashboard) Handler() http.Handler {
 	mux.Handle("POST /logout", d.guard(d.private(d.logout)))
 	mux.Handle("GET /{$}", d.guard(d.private(d.overview)))
 	mux.Handle("GET /api/services", d.guard(d.private(d.services)))
+	mux.Handle("POST /api/services/{name}/{action}", d.guard(d.private(d.operate)))
 	mux.Handle("GET /events", d.guard(d.private(d.events)))
 	return secure(mux)
 }
@@ -210,12 +218,13 @@ func livez(w http.ResponseWriter, _ *http.Request) {
 type view struct {
 	Version string
 	Login   bool   // there is a login, so there is a way out
+	Acts    bool   // gateways can be started and stopped
 	Token   string // against forged forms
 	Trouble string // why a login was refused
 }
 
 func (d *Dashboard) overview(w http.ResponseWriter, r *http.Request) {
-	v := view{Version: buildinfo.Get().Version, Login: d.needsLogin()}
+	v := view{Version: buildinfo.Get().Version, Login: d.needsLogin(), Acts: d.acts()}
 	if s := sessionOf(r); s != nil {
 		v.Token = s.csrf
 	}

@@ -72,13 +72,17 @@ func (d *Dashboard) private(next http.HandlerFunc) http.HandlerFunc {
 
 // refuse answers with the error shape that every API of hermes uses.
 func refuse(w http.ResponseWriter, status int, code, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{"error": errorBody(status, code, message)})
+}
+
+func errorBody(status int, code, message string) map[string]string {
 	kind := "invalid_request_error"
 	if status >= http.StatusInternalServerError {
 		kind = "server_error"
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]string{"message": message, "type": kind, "code": code}})
+	return map[string]string{"message": message, "type": kind, "code": code}
 }
 
 // asset serves one embedded file; the type of a file never depends on the

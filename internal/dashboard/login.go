@@ -88,10 +88,8 @@ func same(a, b string) bool {
 }
 
 func (d *Dashboard) logout(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	if s := sessionOf(r); s != nil {
-		if !same(r.PostFormValue(tokenField), s.csrf) {
-			refuse(w, http.StatusForbidden, "stale_form", "this form was out of date; reload the page and try again")
+		if !genuine(w, r, s) {
 			return
 		}
 		d.forget(r)

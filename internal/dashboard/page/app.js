@@ -21,6 +21,9 @@ const $ = (id) => document.getElementById(id);
 let skew = 0; // server's clock minus ours, in ms
 const now = () => Date.now() + skew;
 
+// acts: this page has commands, because there is a login.
+const acts = $('commands') !== null;
+
 // ---- small builders
 
 function element(tag, className, text) {
@@ -110,6 +113,7 @@ function cells(s) {
     exit: s.last_exit ? [main(exitWords(s.last_exit)), ...reasonOf(s), sub(age(s.last_exit.at, 'ago'))] : null,
     memory: s.memory_bytes === null ? null : [main(bytes(s.memory_bytes))],
     platforms: s.platforms && s.platforms.length ? [platformList(s.platforms)] : null,
+    ...(acts ? { commands: s.kind === 'gateway' ? offers(s).map((what) => commandButton(s.name, what)) : null } : {}),
   };
 }
 
@@ -151,8 +155,8 @@ function platformList(platforms) {
   return list;
 }
 
-const columns = { state: 'State', since: 'Since', restarts: 'Restarts', exit: 'Last exit', memory: 'Memory', platforms: 'Platforms' };
-const rows = new Map(); // by name: {tr, state, cells: {key: {td, text}}}
+const columns = { state: 'State', since: 'Since', restarts: 'Restarts', exit: 'Last exit', memory: 'Memory', platforms: 'Platforms', ...(acts ? { commands: 'Commands' } : {}) };
+const rows = new Map(); // by name: {tr, state, service, cells: {key: {td, text}}}
 
 function newRow(name) {
   const tr = element('tr');
@@ -183,10 +187,13 @@ function fill(row, service) {
     if (cell.text === text) continue;
     cell.text = text;
     cell.td.classList.toggle('empty', content === null);
+    const focused = cell.td.contains(document.activeElement) ? document.activeElement.dataset.command : undefined;
     cell.td.replaceChildren(...fresh);
+    if (focused) (cell.td.querySelector(`[data-command="${focused}"]`) || cell.td.querySelector('button'))?.focus();
     cell.td.querySelectorAll('time[data-mode]').forEach(showAge);
   }
   row.tr.dataset.state = service.state;
+  row.service = service;
 }
 
 function show(report) {
@@ -214,6 +221,66 @@ function show(report) {
   shown = true;
 }
 let shown = false;
+
+// ---- commands
+
+const labels = { start: 'Start', stop: 'Stop', restart: 'Restart' };
+const underWay = new Set(); // names of services
+
+// offers is what makes sense for a gateway: it may change until it is asked for.
+function offers(s) {
+  const rests = ['down', 'disabled', 'backoff', 'parked'].includes(s.state);
+  const out = [rests || s.want === 'down' ? 'start' : 'restart'];
+  if (s.want === 'up' || !rests && s.state !== 'stopping') out.push('stop');
+  return out;
+}
+
+// A button that waits stays in the order of the keyboard, and keeps its focus.
+function commandButton(name, what) {
+  const b = element('button', 'command', labels[what]);
+  b.type = 'button';
+  b.dataset.command = what;
+  b.setAttribute('aria-label', `${labels[what]} ${name}`);
+  b.setAttribute('aria-disabled', String(underWay.has(name)));
+  return b;
+}
+
+async function command(name, what) {
+  if (underWay.has(name)) return;
+  const mark = (on) => {
+    if (on) underWay.add(name); else underWay.delete(name);
+    const row = rows.get(name);
+    if (row) fill(row, row.service);
+  };
+  mark(true);
+  tell('busy', `${name}: ${what} is under way…`);
+  const [tone, text] = await ask(name, what);
+  mark(false);
+  tell(tone, `${name}: ${text}`);
+}
+
+// ask returns a tone and what the server said, in the words of the command line.
+async function ask(name, what) {
+  try {
+    const token = document.querySelector('input[name="token"]').value;
+    const answer = await fetch(`/api/services/${encodeURIComponent(name)}/${what}`, { method: 'POST', body: new URLSearchParams({ token }) });
+    if (answer.status === 401) location.assign('/login');
+    const said = await answer.json();
+    return said.error ? ['bad', `failed: ${said.error.message}`] : ['good', said.outcome];
+  } catch {
+    return ['bad', `no answer; the ${what} may go on, its state is shown below`];
+  }
+}
+
+function tell(tone, text) {
+  $('outcome').className = tone;
+  $('outcome').textContent = text;
+}
+
+$('rows').addEventListener('click', (e) => {
+  const b = e.target.closest('button[data-command]');
+  if (b) command(b.closest('tr').dataset.service, b.dataset.command);
+});
 
 // ---- changes
 

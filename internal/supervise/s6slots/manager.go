@@ -392,7 +392,7 @@ func (m *Manager) settled(ctx context.Context, name string, before *supervise.Ex
 		return false, notReady("%s died before it was ready: %s; it is tried again, see: %s", name, r.LastExit.Reason, logsCommand(name))
 	}
 	if !status.WantUp {
-		return false, notReady("%s was stopped before it was ready: another command, or the end of the container, overruled the start", name)
+		return false, conflict("%s was stopped before it was ready: another command, or the end of the container, overruled the start", name)
 	}
 	if profileName, ok := supervise.ProfileOf(name); ok {
 		if s := ask(ctx, m.Dir, profileName); s != nil && s.State == supervise.Standby {

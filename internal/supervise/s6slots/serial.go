@@ -55,7 +55,7 @@ func (m *Manager) serialize(ctx context.Context, name, doing string, patience ti
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("cannot %s %s: %w", doing, name, ctx.Err())
 		}
-		return nil, exitcode.With(exitcode.Failed, fmt.Errorf("cannot %s %s: %s, not done within %s; try again", doing, name, readBusy(dir), patience))
+		return nil, conflict("cannot %s %s: %s, not done within %s; try again", doing, name, readBusy(dir), patience)
 	}
 	b, err := json.Marshal(busy{doing, m.By, m.uid(), os.Getpid(), time.Now().UTC()})
 	if err == nil {
@@ -75,6 +75,16 @@ func readBusy(dir string) string {
 		return "another command is at work on it"
 	}
 	return fmt.Sprintf("%s by %s (uid %d, pid %d) is at work on it since %s", b.Doing, b.By, b.UID, b.PID, b.Since.Format(time.RFC3339))
+}
+
+// conflictError says which command came between; it is a supervise.ErrConflict.
+type conflictError struct{ error }
+
+// Is implements what errors.Is asks.
+func (conflictError) Is(target error) bool { return target == supervise.ErrConflict }
+
+func conflict(format string, args ...any) error {
+	return exitcode.With(exitcode.Failed, conflictError{fmt.Errorf(format, args...)})
 }
 
 // awaitWish waits until s6 has noted what the slot in dir was told, so that
