@@ -113,13 +113,7 @@ func TestMainProgramOverrulesAStop(t *testing.T) {
 
 func TestGatewayAndDashboardBothSupervised(t *testing.T) {
 	parallel(t)
-	c := gateway(t, spec{
-		flags: []string{"-p", "127.0.0.1::9119"},
-		env: []string{
-			"HERMES_DASHBOARD=1", "HERMES_DASHBOARD_HOST=0.0.0.0",
-			"HERMES_DASHBOARD_USERNAME=admin", "HERMES_DASHBOARD_PASSWORD=correct horse",
-		},
-	})
+	c := gateway(t, withDashboard())
 	row := c.waitState("dashboard", "ready")
 	if row.Kind != "dashboard" || row.Profile != nil || row.Want != "up" {
 		t.Errorf("the row of the dashboard is %s", row)

@@ -208,6 +208,39 @@ func TestStartStopRestartGateway(t *testing.T) {
 	tr.wantIntent(tr.profile("work"), supervise.WantUp, "cli")
 }
 
+// The dashboard's commands are those of the command line, under its own name;
+// where there is nothing to command it has none.
+func TestDashboardOperator(t *testing.T) {
+	tr := newTree(t, rundir.Mark{Profile: "default"})
+	p, ctx, op := tr.profile("work"), limited(t), tr.DashboardOperator()
+	for _, step := range []struct {
+		action supervise.Command
+		want   supervise.Want
+	}{{supervise.CommandStart, supervise.WantUp}, {supervise.CommandRestart, supervise.WantUp}, {supervise.CommandStop, supervise.WantDown}} {
+		if err := op.Operate(ctx, step.action, "work", "from 192.0.2.1"); err != nil {
+			t.Fatalf("%s: %v", step.action, err)
+		}
+		tr.wantIntent(p, step.want, "dashboard")
+		if st := tr.status("gateway-work"); st.Serving() != (step.want == supervise.WantUp) {
+			t.Errorf("%s returned before it was done: %+v", step.action, st)
+		}
+	}
+	log, err := os.ReadFile(filepath.Join(tr.Home, audit.FileName))
+	if err != nil || strings.Count(string(log), " by=dashboard ") < 3 || strings.Count(string(log), `why="from 192.0.2.1"`) != 3 {
+		t.Errorf("the audit log says %s %v", log, err)
+	}
+	if err := op.Operate(ctx, supervise.CommandStop, "nobody", ""); exitcode.Of(err) != exitcode.NoSuch {
+		t.Errorf("a profile that is not there: %v", err)
+	}
+	if err := op.Operate(ctx, "kill", "work", ""); err == nil {
+		t.Error("did what there is no command for")
+	}
+	tr.Found.Refusal = "not yours"
+	if op := tr.DashboardOperator(); op != nil {
+		t.Error("a tree of another user is commanded")
+	}
+}
+
 // A guard that gave the new name its slot before the rename was through left the
 // logs under the old name.
 func TestRenameMovesTheLogsBeforeTheGuardComes(t *testing.T) {
@@ -322,6 +355,9 @@ func TestWithoutATree(t *testing.T) {
 	report, err := s.Report(t.Context(), true)
 	if err != nil || report.Manager != "none" || len(report.Services) != 2 {
 		t.Errorf("%+v, %v", report, err)
+	}
+	if op := s.DashboardOperator(); op != nil {
+		t.Error("a dashboard without a tree may command it")
 	}
 	if err := s.RedirectSlot(profile.Profile{Name: "default"}, nil).Start(t.Context()); err == nil {
 		t.Error("redirected into nothing")

@@ -31,7 +31,7 @@ type Operator interface {
 // answer is what a command came to. Outcome is that of the action, or "failed".
 type answer struct {
 	Service string            `json:"service"`
-	Action  supervise.Command  `json:"action"`
+	Action  supervise.Command `json:"action"`
 	Outcome string            `json:"outcome"`
 	Error   map[string]string `json:"error"`
 }
@@ -114,7 +114,12 @@ func (d *Dashboard) command(r *http.Request, action supervise.Command, profile s
 		cancel()
 		err = <-done
 	}
-	d.options.Log.Info("dashboard command", "action", string(action), "profile", profile, "from", from, "error", err)
+	log := d.options.Log.With("action", string(action), "profile", profile, "from", from)
+	if err != nil {
+		log.Warn("dashboard command failed", "error", err)
+	} else {
+		log.Info("dashboard command done")
+	}
 	return err
 }
 

@@ -331,10 +331,11 @@ func TestBrowserStopsAndStarts(t *testing.T) {
 		t.Errorf("%d commands that nobody gave", len(op.orders))
 	}
 	s.lister.set(everyState(), nil)
-	for _, width := range []int64{1280, 820, 390} {
+	for _, width := range []int64{1280, 1024, 390} {
 		run(t, ctx, look("dark", width, 900))
 		holds(t, ctx, `document.querySelectorAll(".badge").length === 10`)
 		holds(t, ctx, `document.documentElement.scrollWidth <= document.documentElement.clientWidth`)
+		holds(t, ctx, `[...document.querySelectorAll("td.commands button")].every(b => b.getBoundingClientRect().right < innerWidth)`)
 		shot(t, ctx, fmt.Sprintf("commands-%d", width))
 	}
 }

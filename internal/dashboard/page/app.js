@@ -155,7 +155,7 @@ function platformList(platforms) {
   return list;
 }
 
-const columns = { state: 'State', since: 'Since', restarts: 'Restarts', exit: 'Last exit', memory: 'Memory', platforms: 'Platforms', ...(acts ? { commands: 'Commands' } : {}) };
+const columns = { state: 'State', ...(acts ? { commands: 'Commands' } : {}), since: 'Since', restarts: 'Restarts', exit: 'Last exit', memory: 'Memory', platforms: 'Platforms' };
 const rows = new Map(); // by name: {tr, state, service, cells: {key: {td, text}}}
 
 function newRow(name) {
@@ -237,7 +237,7 @@ function offers(s) {
 
 // A button that waits stays in the order of the keyboard, and keeps its focus.
 function commandButton(name, what) {
-  const b = element('button', 'command', labels[what]);
+  const b = element('button', '', labels[what]);
   b.type = 'button';
   b.dataset.command = what;
   b.setAttribute('aria-label', `${labels[what]} ${name}`);

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hermesgw/hermes/internal/exitcode"
 	"github.com/hermesgw/hermes/internal/meter"
 	"github.com/hermesgw/hermes/internal/s6"
 	"github.com/hermesgw/hermes/internal/supervise"
@@ -86,7 +87,7 @@ func TestBusySlotIsNamed(t *testing.T) {
 	}
 	_, err = tr.m.serialize(tr.ctx(), tr.spec.Name, "stop", 50*time.Millisecond)
 	want := fmt.Sprintf("cannot stop gateway-default: restart by op7 (uid %d, pid %d) is at work on it since ", os.Getuid(), os.Getpid())
-	if err == nil || !strings.HasPrefix(err.Error(), want) {
+	if !errors.Is(err, supervise.ErrConflict) || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("%v, want %s…", err, want)
 	}
 	ctx, cancel := context.WithCancel(tr.ctx())
@@ -165,7 +166,8 @@ func TestStopOverrulesAStartThatWaits(t *testing.T) {
 	if err := tr.m.Stop(tr.ctx(), tr.spec.Name, true); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-answer; err == nil || !strings.Contains(err.Error(), "gateway-default was stopped before it was ready") {
+	if err := <-answer; !errors.Is(err, supervise.ErrConflict) || exitcode.Of(err) != exitcode.Failed ||
+		!strings.Contains(err.Error(), "gateway-default was stopped before it was ready") {
 		t.Errorf("the start says %v", err)
 	}
 }
