@@ -69,11 +69,12 @@ func reportOf(list ...supervise.Service) supervise.Report {
 
 // site is a running dashboard.
 type site struct {
-	url    string
-	lister *services
-	client *http.Client
-	log    strings.Builder // to be read after stop
-	stop   func() error    // ends it and returns what Run returned
+	url     string
+	handler http.Handler
+	lister  *services
+	client  *http.Client
+	log     strings.Builder // to be read after stop
+	stop    func() error    // ends it and returns what Run returned
 }
 
 func start(t *testing.T, o dashboard.Options) *site {
@@ -89,6 +90,7 @@ func start(t *testing.T, o dashboard.Options) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.handler = d.Handler()
 	addr, err := d.Listen()
 	if err != nil {
 		t.Fatal(err)
