@@ -12,12 +12,14 @@ type mutant struct {
 }
 
 const (
-	runmode     = "internal/runmode/runmode.go"
-	redirect    = "internal/runmode/redirect.go"
-	pkgRunmode  = "./internal/runmode"
-	pkgIRC      = "./internal/platform/irc"
-	configCheck = "internal/config/check.go"
-	pkgConfig   = "./internal/config"
+	runmode      = "internal/runmode/runmode.go"
+	redirect     = "internal/runmode/redirect.go"
+	pkgRunmode   = "./internal/runmode"
+	pkgIRC       = "./internal/platform/irc"
+	configCheck  = "internal/config/check.go"
+	pkgConfig    = "./internal/config"
+	operate      = "internal/dashboard/operate.go"
+	pkgDashboard = "./internal/dashboard"
 )
 
 // mutants is the list of guards that hold the product up.
@@ -318,6 +320,24 @@ func mutants() []mutant {
 			old: `if len(d.sent) == 0 {`, new: `if true {`,
 			pkg: pkgIRC, test: "TestFenceConfirms",
 			fails: "cannot send to IRC",
+		},
+		{
+			guard: "the dashboard does nothing without a login", file: operate,
+			old: `case s == nil: // there is no login`, new: `case false:`,
+			pkg: pkgDashboard, test: "TestWithoutALoginItOnlyLooks",
+			fails: "EOF", // the second guard behind it: no session, no answer
+		},
+		{
+			guard: "a command of the dashboard comes from its own page", file: operate,
+			old: `case !genuine(w, r, s):`, new: `case false && !genuine(w, r, s):`,
+			pkg: pkgDashboard, test: "TestCommandsThatAreRefused",
+			fails: "the operator was asked to stop default",
+		},
+		{
+			guard: "the dashboard commands gateways alone", file: operate,
+			old: `service.Kind != supervise.KindGateway || service.Profile == nil`, new: `service.Profile == nil`,
+			pkg: pkgDashboard, test: "TestCommandsThatAreRefused",
+			fails: "the operator was asked to stop default",
 		},
 	}
 }
