@@ -157,3 +157,27 @@ func TestDashboardStartsAndStops(t *testing.T) {
 		})
 	}
 }
+
+// As a guest of s6-overlay, whose supervisors are root, a dashboard that runs as
+// the service user has nobody to command: it looks, and says so.
+func TestDashboardOfAGuestOnlyLooks(t *testing.T) {
+	parallel(t)
+	s := withDashboard("--entrypoint", "sh")
+	s.cmd = []string{"-c", "mkdir -p /run/s6/basedir; " + svscan + "hermes gateway run & wait"}
+	c := start(t, s)
+	c.waitState("gateway-default", "ready")
+	mustDocker(t, "exec", "-d", "-u", "10000:10000", c.name, "hermes", "dashboard")
+	until(t, "the dashboard serves", func() error {
+		_, err := c.ask(9119, request{method: "GET", path: "/livez"})
+		return err
+	})
+	v := visit(t, c)
+	if _, page := v.send(http.MethodGet, "/", nil); strings.Contains(page, `id="commands"`) {
+		t.Error("the page offers what it cannot do")
+	}
+	got := v.command("gateway-default", "stop")
+	if got.code != http.StatusForbidden || got.Error == nil || !strings.Contains(got.Error.Message, "this dashboard only looks") {
+		t.Errorf("a stop: %+v %+v", got, got.Error)
+	}
+	c.wantService("gateway-default", "ready", "up")
+}
