@@ -448,6 +448,31 @@ func TestBurstIsMerged(t *testing.T) {
 	}
 }
 
+// What is replayed failed before: each is a turn of its own, and fails alone.
+func TestReplaysAreNotMerged(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), store.FileName))
+	e := start(t, db, brain(func(ctx context.Context, at agent.Turn) (agent.Result, error) {
+		if at.News[0].Text == "poison" {
+			return agent.Result{}, errors.New("poisoned")
+		}
+		return echo(ctx, at)
+	}), func(o *turn.Options) { o.Merge = time.Second })
+	var lives []*turn.Live
+	for i, text := range []string{"poison", "good", "good too"} {
+		m := message(fmt.Sprintf("msg_%d", i), "irc/alice", text)
+		m.Sender, m.Ask.To = "alice", outbox.Address{Account: "irc/x", Chat: "alice"}
+		if i < 2 {
+			m.ReplayOf = fmt.Sprintf("msg_old%d", i)
+		}
+		lives = append(lives, accept(t, e, m))
+	}
+	for i, want := range []turn.State{turn.Failed, turn.Answered, turn.Answered} {
+		if p := wait(t, lives[i]); p.Message.State != want || p.Message.Joined != "" {
+			t.Errorf("%d: %+v, want it %s by itself", i, p.Message, want)
+		}
+	}
+}
+
 // The clock was a day ahead when a message was accepted, and was set right before
 // the process began anew: it is answered now, not in a day.
 func TestClockSetBackHoldsNoTurn(t *testing.T) {

@@ -98,10 +98,16 @@ func (e *Engine) turn(ln *lane, l *Live) {
 	e.mu.Unlock()
 }
 
+// merges says whether m may be a part of a burst. One that is replayed is not: it
+// failed before, and would have others fail with it.
+func (e *Engine) merges(m Message) bool {
+	return e.o.Merge > 0 && m.Ask.To.Account != "" && m.ReplayOf == ""
+}
+
 // settle waits for more messages of a burst.
 func (e *Engine) settle(l *Live) {
 	m, _ := l.snapshot()
-	if e.o.Merge <= 0 || m.Ask.To.Account == "" {
+	if !e.merges(m) {
 		return
 	}
 	left := min(e.o.Merge, time.Until(m.Received.Add(e.o.Merge))) // received in the future: the clock was set back
@@ -116,7 +122,7 @@ func (e *Engine) settle(l *Live) {
 // join takes the messages of the same sender that wait right behind l.
 func (e *Engine) join(ln *lane, l *Live) []*Live {
 	first, _ := l.snapshot()
-	if e.o.Merge <= 0 || first.Ask.To.Account == "" {
+	if !e.merges(first) {
 		return nil
 	}
 	e.mu.Lock()
@@ -124,7 +130,7 @@ func (e *Engine) join(ln *lane, l *Live) []*Live {
 	var joined []*Live
 	for len(ln.waiting) > 0 {
 		m, loaded := ln.waiting[0].snapshot()
-		if !loaded || m.Sender != first.Sender || m.Session != first.Session {
+		if !loaded || !e.merges(m) || m.Sender != first.Sender || m.Session != first.Session {
 			break
 		}
 		joined = append(joined, ln.waiting[0])
