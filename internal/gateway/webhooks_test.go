@@ -90,20 +90,24 @@ func TestWebhookIsNoOtherMessageWhenItIsReplayed(t *testing.T) {
 // those who use the API.
 func TestWebhooksUnderWayAreBounded(t *testing.T) {
 	r := start(t, func(o *gateway.Options) { o.WebhookSecret, o.MaxRequests = secret.New("hook"), 1 })
-	conn, err := net.Dial("tcp", r.Address())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	fmt.Fprint(conn, "POST /webhooks/ci HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n")
-	until(t, "no more webhooks are taken", func() bool {
+	var strangers []net.Conn
+	until(t, "no more webhooks are taken", func() bool { // a stranger who comes while we ask is sent away
+		conn, err := net.Dial("tcp", r.Address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		strangers = append(strangers, conn)
+		fmt.Fprint(conn, "POST /webhooks/ci HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n")
 		resp, body := r.do(t, http.MethodPost, "/webhooks/ci", "x", sign("hook", "x", time.Now())...)
 		return resp.StatusCode == http.StatusServiceUnavailable && strings.Contains(body, "overloaded") && resp.Header.Get("Retry-After") != ""
 	})
 	if resp, body := r.do(t, http.MethodGet, "/v1/models", ""); resp.StatusCode != http.StatusOK {
 		t.Errorf("the API: %s %s", resp.Status, body)
 	}
-	conn.Close()
+	for _, conn := range strangers {
+		conn.Close()
+	}
 	until(t, "webhooks are taken again", func() bool {
 		resp, _ := r.do(t, http.MethodPost, "/webhooks/ci", "y", sign("hook", "y", time.Now())...)
 		return resp.StatusCode == http.StatusAccepted || resp.StatusCode == http.StatusOK
