@@ -223,6 +223,20 @@ func (c *counting) Previewed(ctx context.Context, seq int64, receipt string) err
 	return c.Store.Previewed(ctx, seq, receipt)
 }
 
+// telling tells which id of a preview was kept.
+type telling struct {
+	*store.Store
+	kept chan<- string
+}
+
+func (j telling) Previewed(ctx context.Context, seq int64, receipt string) error {
+	err := j.Store.Previewed(ctx, seq, receipt)
+	if err == nil {
+		j.kept <- receipt
+	}
+	return err
+}
+
 // ours is how many goroutines are in the engine.
 func ours() (n int) {
 	stacks := make([]byte, 1<<20)
@@ -276,19 +290,16 @@ func previewUntilKilled(path string) {
 		fmt.Println("error", err)
 		os.Exit(1)
 	}
-	o := turn.Options{Journal: db, Agent: begun(nil)}
+	kept := make(chan string, 1)
+	o := turn.Options{Journal: telling{db, kept}, Agent: begun(nil)}
 	shownOn(newScreen())(&o)
 	e, err := turn.New(o)
 	if err == nil {
 		_, _, _, err = e.Accept(ctx, addressed("msg_1", "tell"))
 	}
-	for err == nil {
-		var m turn.Message
-		if m, err = db.Message(ctx, "msg_1"); m.Preview != "" {
-			fmt.Println("shown as", m.Preview)
-			select {}
-		}
-		time.Sleep(time.Millisecond)
+	if err == nil {
+		fmt.Println("shown as", <-kept)
+		select {}
 	}
 	fmt.Println("error", err)
 	os.Exit(1)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hermesgw/hermes/internal/agent"
@@ -351,14 +352,21 @@ func TestStopEndsWhatRunsAndWhatWaits(t *testing.T) {
 // A message that has its place in the chat, and waits for one among all chats, is
 // stopped like any other: it was answered all the same.
 func TestStopBeforeATurnBeginsIsKept(t *testing.T) {
+	synctest.Test(t, stopBeforeATurnBegins)
+}
+
+func stopBeforeATurnBegins(t *testing.T) {
+	db, err := store.Open(t.Context(), filepath.Join(t.TempDir(), store.FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
 	h := newHeld()
-	e := start(t, open(t, filepath.Join(t.TempDir(), store.FileName)), h, func(o *turn.Options) { o.MaxRunning = 1 })
+	e := start(t, db, h, func(o *turn.Options) { o.MaxRunning = 1 })
 	first := accept(t, e, message("msg_1", "c", "first"))
 	receive(t, h.began)
 	second := accept(t, e, message("msg_2", "d", "second"))
-	for running := false; !running; _, running = e.Waiting("d") {
-		time.Sleep(time.Millisecond)
-	}
+	synctest.Wait() // until it waits for its place
 	if n := e.StopChat("d"); n != 1 {
 		t.Errorf("stopped %d", n)
 	}
