@@ -335,10 +335,7 @@ func comesBack(b *bench) error {
 	if err := fated(cut, platform.Retry, platform.Unknown); err != nil {
 		return err
 	}
-	if err := b.Mend(); err != nil {
-		return err
-	}
-	if err := b.until("ready again", func() bool { return b.host.last().state == supervise.Ready }); err != nil {
+	if err := b.recovered(); err != nil {
 		return err
 	}
 	if err := b.Say("ann", "are you back?"); err != nil {

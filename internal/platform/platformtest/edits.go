@@ -136,10 +136,7 @@ func editsConnected(b *bench) error {
 	if err := fated(cut, platform.Retry, platform.Unknown); err != nil {
 		return err
 	}
-	if err := b.Mend(); err != nil {
-		return err
-	}
-	if err := b.until("ready again", func() bool { return b.host.last().state == supervise.Ready }); err != nil {
+	if err := b.recovered(); err != nil {
 		return err
 	}
 	if platform.FateOf(cut) == platform.Retry && platform.FateOf(late) == platform.Retry {

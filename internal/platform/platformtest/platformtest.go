@@ -146,6 +146,14 @@ func (b *bench) start() error {
 	return b.until("ready is reported", func() bool { return b.host.last().state == supervise.Ready })
 }
 
+// recovered mends the network and waits until the adapter is ready again.
+func (b *bench) recovered() error {
+	if err := b.Mend(); err != nil {
+		return err
+	}
+	return b.until("ready again", func() bool { return b.host.last().state == supervise.Ready })
+}
+
 // stop ends the adapter, if it runs, and says how that went.
 func (b *bench) stop() error {
 	if b.end == nil {
