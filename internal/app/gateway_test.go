@@ -527,7 +527,7 @@ func TestWideBindMakesAKeyAndNeverShowsIt(t *testing.T) {
 
 // note reads the note that a gateway leaves beside its control socket.
 func (c *child) note() (control.Note, error) {
-	n, _, err := control.ReadNote(control.SocketPath(c.opts.RunDir, profile.Default))
+	n, _, err := control.ReadNote(nil, control.SocketPath(c.opts.RunDir, profile.Default))
 	return n, err
 }
 

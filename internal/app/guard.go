@@ -52,9 +52,11 @@ func RunGuard(ctx context.Context, o GuardOptions) error {
 		Stacks: dir.Stacks, Dir: filepath.Join(home, "logs", "stacks"),
 		Condemn: m.Condemn, Log: o.Log,
 	}
-	runs := s6slots.NewRuns(dir)
+	lister := o.Supervision.lister()
+	runs := s6slots.NewRuns(dir, lister.Files)
 	var turn sync.Mutex
 	ears := &ears{said: map[string]saying{}}
+	lister.Heard = ears.heard
 	g := guard.New(guard.Options{
 		Runs: runs.List,
 		Ask: func(ctx context.Context, profile string) (control.Status, error) {
@@ -70,8 +72,10 @@ func RunGuard(ctx context.Context, o GuardOptions) error {
 		beside.Go(func() { _ = r.Run(ctx) }) // it ends with ctx alone
 	}
 	beside.Go(func() { retryChanged(ctx, s6slots.NewRetrier(m), o.Log) })
-	beside.Go(func() { _ = newNotifier(o.Supervision, ears, o.Log).Run(ctx) }) // it ends with ctx alone
-	debug.FreeOSMemory()                                                       // what the start left
+	beside.Go(func() { remember(ctx, lister) })
+	notifier := newNotifier(lister, o.Supervision, o.Log)
+	beside.Go(func() { _ = notifier.Run(ctx) }) // it ends with ctx alone
+	debug.FreeOSMemory()                        // what the start left
 	o.Ready()
 	return g.Run(ctx)
 }
@@ -97,6 +101,25 @@ func retryChanged(ctx context.Context, r *s6slots.Retrier, log *slog.Logger) {
 		for _, name := range names {
 			log.Info("the configuration changed; the parked gateway is tried again", "slot", name)
 		}
+	}
+}
+
+// rememberEvery is how long a listing of the services may have to read what is new
+// of them itself.
+const rememberEvery = 5 * time.Second
+
+// remember reads what there is of the services for everybody who lists them, until
+// ctx ends.
+func remember(ctx context.Context, l s6slots.Lister) {
+	tick := time.NewTicker(rememberEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		_ = l.Remember() // the guard says what keeps it from seeing the slots
 	}
 }
 

@@ -16,10 +16,9 @@ import (
 	"github.com/hermesgw/hermes/internal/supervise/s6slots"
 )
 
-// newNotifier tells an operator what the guard sees; ears have what it hears.
-func newNotifier(s *Supervision, e *ears, log *slog.Logger) *notify.Notifier {
+// newNotifier tells an operator what the guard sees, as lister has it.
+func newNotifier(lister s6slots.Lister, s *Supervision, log *slog.Logger) *notify.Notifier {
 	host, _ := os.Hostname() // without one the messages name none
-	lister := s6slots.Lister{Dir: s.Found.Dir, Home: s.Home, Live: true, Heard: e.heard}
 	return &notify.Notifier{
 		List: func(ctx context.Context) ([]supervise.Service, error) {
 			report, err := lister.List(ctx, true)

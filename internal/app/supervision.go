@@ -150,7 +150,7 @@ func (s *Supervision) Live() bool {
 func (s *Supervision) Lister() supervise.Lister { return s.lister() }
 
 func (s *Supervision) lister() s6slots.Lister {
-	return s6slots.Lister{Dir: s.Found.Dir, Home: s.Home, Live: s.Live()}
+	return s6slots.Lister{Dir: s.Found.Dir, Home: s.Home, Live: s.Live(), Files: s.Found.Dir.Files()}
 }
 
 // Report is what Lister says, or why it could not tell: to another user every

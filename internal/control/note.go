@@ -18,7 +18,7 @@ import (
 const (
 	// Heartbeat is how often a gateway that can answer says so on its note.
 	Heartbeat = 5 * time.Second
-	// believed is how old a note may be: two beats, and two seconds for a machine
+	// believed is how old a note, or its last confirmation, may be: two beats, and two seconds for a machine
 	// that is late. After that the gateway itself is asked.
 	believed = 2*Heartbeat + 2*time.Second
 	// maxNote is far above what a dozen platforms with long reasons need.
@@ -47,12 +47,12 @@ var errDoubtful = errors.New("it may not be true any more")
 
 func notePath(socket string) string { return socket + ".note" }
 
-// ReadNote returns what the gateway on a control socket has left, and its
-// process as it is now. It fails for whatever might not be true: a note of
-// another process than the one that has its pid now, of one that is dead or
+// ReadNote returns what the gateway on a control socket has left, read through
+// files, and its process as it is now. It fails for whatever might not be true: a
+// note of another process than the one that has its pid now, of one that is dead or
 // stopped, and one without a recent heartbeat. Then ask.
-func ReadNote(socket string) (Note, proc.Process, error) {
-	b, beat, err := smallfile.ReadWithTime(notePath(socket), maxNote)
+func ReadNote(files *smallfile.Cache, socket string) (Note, proc.Process, error) {
+	b, written, err := files.ReadWithTime(notePath(socket), maxNote)
 	if err != nil {
 		return Note{}, proc.Process{}, err
 	}
@@ -60,7 +60,7 @@ func ReadNote(socket string) (Note, proc.Process, error) {
 	if err != nil {
 		return Note{}, proc.Process{}, err
 	}
-	if age := time.Since(beat); age < 0 || age > believed { // also when the clock was set
+	if !recent(written) && !beats(files, socket) {
 		return Note{}, proc.Process{}, fmt.Errorf("cannot believe %q: %w", notePath(socket), errDoubtful)
 	}
 	p, err := proc.Read(n.PID)
@@ -71,6 +71,19 @@ func ReadNote(socket string) (Note, proc.Process, error) {
 		return Note{}, proc.Process{}, err
 	}
 	return n, p, nil
+}
+
+// beats says whether the heart of a gateway does. It beats on the socket and not on
+// the note: that stays the same file for as long as it says the same.
+func beats(files *smallfile.Cache, socket string) bool {
+	at, err := files.Modified(socket)
+	return err == nil && recent(at)
+}
+
+// recent is no time in the future: the clock was set.
+func recent(t time.Time) bool {
+	age := time.Since(t)
+	return age >= 0 && age <= believed
 }
 
 // decodeNote takes nothing but what a gateway of this version writes.
@@ -137,7 +150,7 @@ func (l *Listener) Beat() {
 		return
 	}
 	now := unix.NsecToTimespec(time.Now().UnixNano())
-	_ = unix.UtimesNanoAt(unix.AT_FDCWD, notePath(l.path), []unix.Timespec{now, now}, unix.AT_SYMLINK_NOFOLLOW) // else it ages
+	_ = unix.UtimesNanoAt(unix.AT_FDCWD, l.path, []unix.Timespec{now, now}, unix.AT_SYMLINK_NOFOLLOW) // else it ages
 }
 
 // removeNote has everybody ask; what cannot be removed ages.

@@ -42,7 +42,7 @@ func noted(t testing.TB) (socket string, ln *control.Listener) {
 // doubted fails if the note beside socket is believed.
 func doubted(t testing.TB, what, socket string) {
 	t.Helper()
-	if n, _, err := control.ReadNote(socket); err == nil {
+	if n, _, err := control.ReadNote(nil, socket); err == nil {
 		t.Errorf("%s: the note is believed: %+v", what, n)
 	}
 }
@@ -51,7 +51,7 @@ func doubted(t testing.TB, what, socket string) {
 func age(t testing.TB, socket string, d time.Duration) {
 	t.Helper()
 	at := time.Now().Add(-d)
-	if err := os.Chtimes(socket+".note", at, at); err != nil {
+	if err := errors.Join(os.Chtimes(socket+".note", at, at), os.Chtimes(socket, at, at)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -78,7 +78,7 @@ func rewrite(t *testing.T, socket, key string, value any) {
 
 func TestNoteTellsWhatWasPublished(t *testing.T) {
 	socket, ln := noted(t)
-	n, p, err := control.ReadNote(socket)
+	n, p, err := control.ReadNote(nil, socket)
 	if err != nil || n.State != supervise.Degraded || n.Reason != "telegram: token" || n.Since != time.Unix(100, 0).UTC() ||
 		len(n.Platforms) != 1 || n.Platforms[0].Name != "telegram" {
 		t.Fatalf("%+v, %v", n, err)
@@ -89,7 +89,7 @@ func TestNoteTellsWhatWasPublished(t *testing.T) {
 	if err := ln.Publish(control.Note{State: supervise.Ready, Platforms: []supervise.Platform{}}); err != nil {
 		t.Fatal(err)
 	}
-	if n, _, err := control.ReadNote(socket); err != nil || n.State != supervise.Ready {
+	if n, _, err := control.ReadNote(nil, socket); err != nil || n.State != supervise.Ready {
 		t.Errorf("after a change: %+v, %v", n, err)
 	}
 	if err := ln.Close(); err != nil {
@@ -111,7 +111,7 @@ func TestNoteWithoutAHeartbeatIsDoubted(t *testing.T) {
 		age(t, socket, d)
 		doubted(t, name, socket)
 		ln.Beat()
-		if _, _, err := control.ReadNote(socket); err != nil {
+		if _, _, err := control.ReadNote(nil, socket); err != nil {
 			t.Errorf("%s, then confirmed: %v", name, err)
 		}
 	}
@@ -132,7 +132,7 @@ func TestNoteOfAnotherProcessIsDoubted(t *testing.T) {
 	}
 	rewrite(t, socket, "pid", p.PID)
 	rewrite(t, socket, "start", p.Start)
-	if _, _, err := control.ReadNote(socket); err != nil {
+	if _, _, err := control.ReadNote(nil, socket); err != nil {
 		t.Fatalf("of a living process: %v", err)
 	}
 	stop := func(what string, s syscall.Signal, state byte) {
@@ -234,7 +234,7 @@ func FuzzReadNote(f *testing.F) {
 		if err := os.WriteFile(socket+".note", b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		n, p, err := control.ReadNote(socket)
+		n, p, err := control.ReadNote(nil, socket)
 		if err == nil && (p.PID != n.PID || p.Start != n.Start || n.Platforms == nil || n.State == "") {
 			t.Errorf("%q is believed as %+v", b, n)
 		}

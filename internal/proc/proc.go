@@ -39,6 +39,9 @@ const (
 	fieldRSS     = 21 // pages
 )
 
+// procfs is where all of it is read.
+var procfs = smallfile.In("/proc")
+
 // maxStat is more than the fifty-two numbers of /proc/PID/stat can take.
 const maxStat = 2 << 10
 
@@ -48,7 +51,7 @@ func Read(pid int) (Process, error) {
 	if err := unix.NeedLinux(); err != nil { // a missing /proc would say that the process is gone
 		return Process{}, fmt.Errorf("cannot read process %d: %w", pid, err)
 	}
-	b, err := smallfile.Read(path(pid, "stat"), maxStat)
+	b, err := procfs.Read(path(pid, "stat"), maxStat)
 	if err != nil {
 		if errors.Is(err, unix.ESRCH) { // it ended between open and read
 			err = os.ErrNotExist
@@ -139,7 +142,7 @@ func (p Process) HasEnv(entry string) bool {
 // got: all there is, unless b is full. os.ReadFile takes three times as long,
 // which counts where every process is looked at.
 func readShort(path string, b []byte) []byte {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := procfs.Open(path, unix.O_RDONLY)
 	if err != nil {
 		return nil
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/hermesgw/hermes/internal/atomicfile"
 	"github.com/hermesgw/hermes/internal/proc"
 	"github.com/hermesgw/hermes/internal/s6"
+	"github.com/hermesgw/hermes/internal/smallfile"
 )
 
 // EnvVar names the variable that chooses the run directory.
@@ -51,6 +52,12 @@ func (d Dir) StoppingFlag() string { return filepath.Join(d.Hermes(), "stopping"
 // Stacks is the file into which the gateway of a slot writes its stacks when it
 // crashes.
 func (d Dir) Stacks(slot string) string { return filepath.Join(d.Hermes(), slot+".stacks") }
+
+// Files reads small files of the run directory. What was in them the processes of
+// the tree keep for one another.
+func (d Dir) Files() *smallfile.Cache {
+	return smallfile.KeptIn(filepath.Join(d.Hermes(), "seen"), smallfile.In(string(d)))
+}
 
 // Stopping says whether the container is on its way down.
 func (d Dir) Stopping() bool {

@@ -162,18 +162,14 @@ func classify(dir string, err error) error {
 // Answers says whether somebody reads the commands for dir, as its supervisor
 // does all its life: the cheapest way to tell that it lives, for who looks at
 // hundreds. Anything that cannot be told is false.
-func Answers(dir string) bool {
-	path := filepath.Join(dir, "supervise", "control")
-	for {
-		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		if err == nil {
-			unix.Close(fd)
-			return true
-		}
-		if !errors.Is(err, unix.EINTR) { // ENXIO: nobody reads
-			return false
-		}
+// dir is looked at through files, which may be nil.
+func Answers(files *smallfile.Cache, dir string) bool {
+	fd, err := files.Open(filepath.Join(dir, "supervise", "control"), unix.O_WRONLY)
+	if err != nil { // ENXIO: nobody reads
+		return false
 	}
+	unix.Close(fd)
+	return true
 }
 
 // Supervised says whether an s6-supervise watches dir, and its pid (0 if it
@@ -197,7 +193,7 @@ func Supervised(dir string) (bool, int, error) {
 // lock, and closing the file drops no lock of the supervisor, which is another
 // process.
 func lockHolder(path string) (held bool, pid int, err error) {
-	fd, err := smallfile.Open(path)
+	fd, err := (*smallfile.Dir)(nil).Open(path, unix.O_RDONLY)
 	if err != nil {
 		return false, 0, err
 	}

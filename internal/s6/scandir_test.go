@@ -40,7 +40,7 @@ func TestRegisterReturnsWithLiveSupervisors(t *testing.T) {
 		if alive, pid, err := s6.Supervised(d); !alive || pid <= 0 || err != nil {
 			t.Errorf("Supervised(%q) = %v, %d, %v", d, alive, pid, err)
 		}
-		if !s6.Answers(d) {
+		if !s6.Answers(nil, d) {
 			t.Errorf("nobody answers in %q", d)
 		}
 		if _, err := s6.Wait(within(t), d, s6.Status.Running); err != nil {

@@ -146,8 +146,11 @@ func appendTime(b []byte, t time.Time) []byte {
 //
 // Errors: ErrNotService, ErrNotSupervised (no supervisor ever ran there),
 // ErrDenied.
-func ReadStatus(dir string) (Status, error) {
-	b, err := smallfile.Read(filepath.Join(dir, "supervise", "status"), statusSizeGroup)
+func ReadStatus(dir string) (Status, error) { return ReadStatusIn(nil, dir) }
+
+// ReadStatusIn is ReadStatus for who reads many, again and again, through files.
+func ReadStatusIn(files *smallfile.Cache, dir string) (Status, error) {
+	b, err := files.Read(filepath.Join(dir, "supervise", "status"), statusSizeGroup)
 	if err != nil {
 		return Status{}, fmt.Errorf("cannot read the status of service %q: %w", dir, classify(dir, err))
 	}

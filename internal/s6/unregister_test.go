@@ -132,7 +132,7 @@ func TestUnregisterFollowsNoLink(t *testing.T) {
 			t.Errorf("removed beyond a link: %v", err)
 		}
 	}
-	if s6.Answers(real) {
+	if s6.Answers(nil, real) {
 		t.Error("somebody answers where no supervisor is left")
 	}
 	if alive, _, err := s6.Supervised(real); alive || err != nil {

@@ -12,6 +12,8 @@ package smallfile
 import (
 	"errors"
 	"os"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/hermesgw/hermes/internal/unix"
@@ -23,9 +25,59 @@ var ErrTooLong = errors.New("the file is too long")
 // firstRead is how much is read at first; most files are shorter.
 const firstRead = 512
 
+// Dir is a directory from which the paths below it are resolved. A path that begins
+// at the root has its rights checked from there on; for who is not root and looks at
+// hundreds of files that can cost more than the reading, as a message to a storage
+// driver in user space for each directory of root's on the way.
+//
+// A nil Dir resolves every path as it is.
+type Dir struct {
+	path string
+	fd   func() int // opened at the first use and for good
+}
+
+// In returns the Dir at path, an absolute one.
+func In(path string) *Dir {
+	return &Dir{path, sync.OnceValue(func() int {
+		fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return unix.AT_FDCWD // and its reader hears why
+		}
+		return fd
+	})}
+}
+
+// at returns path for a system call of the kind openat.
+func (d *Dir) at(path string) (fd int, relative string) {
+	if d == nil {
+		return unix.AT_FDCWD, path
+	}
+	below, ok := strings.CutPrefix(path, d.path+"/")
+	if fd = d.fd(); !ok || fd == unix.AT_FDCWD {
+		return unix.AT_FDCWD, path
+	}
+	return fd, below
+}
+
+// Open opens a file by the system call alone: package os would ask the poller
+// first, which costs more than the reading. flags are those of open(2); added are
+// O_CLOEXEC, O_NOFOLLOW and O_NONBLOCK.
+func (d *Dir) Open(path string, flags int) (fd int, err error) {
+	dir, relative := d.at(path)
+	for {
+		fd, err = unix.Openat(dir, relative, flags|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if !errors.Is(err, unix.EINTR) {
+			return fd, wrap("open", path, err)
+		}
+	}
+}
+
 // Read returns what is in the file at path, at most limit bytes.
-func Read(path string, limit int) ([]byte, error) {
-	fd, err := Open(path)
+func Read(path string, limit int) ([]byte, error) { return (*Dir)(nil).Read(path, limit) }
+
+// Read is the function Read.
+func (d *Dir) Read(path string, limit int) ([]byte, error) {
+	fd, err := d.Open(path, unix.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
@@ -36,8 +88,8 @@ func Read(path string, limit int) ([]byte, error) {
 
 // ReadWithTime is Read for a regular file alone, and returns also when it was
 // written.
-func ReadWithTime(path string, limit int) ([]byte, time.Time, error) {
-	fd, err := Open(path)
+func (d *Dir) ReadWithTime(path string, limit int) ([]byte, time.Time, error) {
+	fd, err := d.Open(path, unix.O_RDONLY)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
@@ -77,17 +129,6 @@ func read(fd int, b []byte) (int, error) {
 		n, err := unix.Read(fd, b)
 		if !errors.Is(err, unix.EINTR) {
 			return max(n, 0), err
-		}
-	}
-}
-
-// Open opens a file to read, by the system call alone: package os would ask the
-// poller first, which costs more than the reading.
-func Open(path string) (fd int, err error) {
-	for {
-		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		if !errors.Is(err, unix.EINTR) {
-			return fd, wrap("open", path, err)
 		}
 	}
 }

@@ -14,14 +14,22 @@ const (
 	PR_SET_CHILD_SUBREAPER = unix.PR_SET_CHILD_SUBREAPER
 	RLIMIT_RTTIME          = unix.RLIMIT_RTTIME
 	SIGPWR                 = unix.SIGPWR
+	STATX_CTIME            = unix.STATX_CTIME
+	STATX_INO              = unix.STATX_INO
+	STATX_MTIME            = unix.STATX_MTIME
+	STATX_SIZE             = unix.STATX_SIZE
+	STATX_TYPE             = unix.STATX_TYPE
 	TIOCINQ                = unix.TIOCINQ
 	TIOCSPGRP              = unix.TIOCSPGRP
 )
 
 // The types of x/sys/unix.
 type (
-	PollFd = unix.PollFd
-	Rlimit = unix.Rlimit
+	PollFd  = unix.PollFd
+	Rlimit  = unix.Rlimit
+	Statx_t = unix.Statx_t
+
+	StatxTimestamp = unix.StatxTimestamp
 )
 
 // Bits of capget(2).
@@ -86,3 +94,6 @@ func Prlimit(pid, resource int, limit, old *Rlimit) error {
 	return unix.Prlimit(pid, resource, limit, old)
 }
 func Setrlimit(resource int, limit *Rlimit) error { return unix.Setrlimit(resource, limit) }
+func Statx(dir int, path string, flags, mask int, st *Statx_t) error {
+	return unix.Statx(dir, path, flags, mask, st)
+}

@@ -12,6 +12,11 @@ const (
 	PR_SET_CHILD_SUBREAPER = 0
 	RLIMIT_RTTIME          = 0
 	SIGPWR                 = Signal(30)
+	STATX_CTIME            = 0
+	STATX_INO              = 0
+	STATX_MTIME            = 0
+	STATX_SIZE             = 0
+	STATX_TYPE             = 0
 	TIOCINQ                = 0
 	TIOCSPGRP              = 0
 )
@@ -24,6 +29,20 @@ type PollFd struct {
 
 // Rlimit is the type of Linux. No call fills it.
 type Rlimit struct{ Cur, Max uint64 }
+
+// Statx_t has the fields of Linux that are used here. No call fills it.
+type Statx_t struct {
+	Mode                 uint16
+	Ino, Size            uint64
+	Dev_major, Dev_minor uint32
+	Mtime, Ctime         StatxTimestamp
+}
+
+// StatxTimestamp is the type of Linux.
+type StatxTimestamp struct {
+	Sec  int64
+	Nsec uint32
+}
 
 // CanSetIDs says whether this process may become any user: it is root.
 func CanSetIDs() bool { return os.Geteuid() == 0 }
@@ -43,3 +62,4 @@ func PidfdOpen(int, int) (int, error)                     { return -1, ErrNeedsL
 func Prctl(int, uintptr, uintptr, uintptr, uintptr) error { return ErrNeedsLinux }
 func Prlimit(int, int, *Rlimit, *Rlimit) error            { return ErrNeedsLinux }
 func Setrlimit(int, *Rlimit) error                        { return ErrNeedsLinux }
+func Statx(int, string, int, int, *Statx_t) error         { return ErrNeedsLinux }

@@ -14,6 +14,7 @@ import (
 	"github.com/hermesgw/hermes/internal/profile"
 	"github.com/hermesgw/hermes/internal/rundir"
 	"github.com/hermesgw/hermes/internal/s6"
+	"github.com/hermesgw/hermes/internal/smallfile"
 	"github.com/hermesgw/hermes/internal/supervise"
 	"github.com/hermesgw/hermes/internal/supervise/slot"
 )
@@ -24,6 +25,8 @@ type Lister struct {
 	Dir  rundir.Dir
 	Home string // data directory: its profiles are listed also without a slot
 	Live bool   // there is an s6 tree; without one only control sockets are asked
+	// Files, if set, is what List reads slots through, and saves.
+	Files *smallfile.Cache
 	// Heard, if set, knows what the gateway of a profile said last in the run
 	// with that pid, nil for nothing; then none is asked.
 	Heard func(profile string, pid int) *control.Status
@@ -36,11 +39,27 @@ func (l Lister) List(ctx context.Context, all bool) (supervise.Report, error) {
 	if err != nil {
 		return l.report(nil), err
 	}
+	defer l.Files.Save()
 	return l.report(l.services(ctx, specs)), nil
+}
+
+// Remember reads what List would, one slot after the other, so that Files know it
+// for everybody who lists.
+func (l Lister) Remember() error {
+	specs, err := l.specs(true)
+	if err != nil {
+		return err
+	}
+	for _, spec := range specs {
+		l.look(spec)
+	}
+	l.Files.Save()
+	return nil
 }
 
 // Gateway is List for the gateway of one profile, whatever others there are.
 func (l Lister) Gateway(ctx context.Context, profileName string) supervise.Report {
+	l.Files = nil // they would take longer to load than this one to read
 	return l.report(l.services(ctx, []supervise.Spec{gatewaySpec(profileName)}))
 }
 
@@ -149,21 +168,21 @@ func (l Lister) look(spec supervise.Spec) (o observation) {
 	if l.Live {
 		dir := l.Dir.Scan().Dir(spec.Name)
 		var err error
-		o.status, err = s6.ReadStatus(dir)
+		o.status, err = s6.ReadStatusIn(l.Files, dir)
 		o.registered = err == nil
 		if o.registered {
-			o.supervised = s6.Answers(dir)
-			o.record = slot.ReadRecord(dir)
+			o.supervised = s6.Answers(l.Files, dir)
+			o.record = slot.ReadRecordIn(l.Files, dir)
 		}
 	}
 	if spec.Kind == supervise.KindGateway {
-		o.readNote(control.SocketPath(string(l.Dir), spec.Profile))
+		o.readNote(l.Files, control.SocketPath(string(l.Dir), spec.Profile))
 	}
 	return o
 }
 
-func (o *observation) readNote(socket string) {
-	n, p, err := control.ReadNote(socket)
+func (o *observation) readNote(files *smallfile.Cache, socket string) {
+	n, p, err := control.ReadNote(files, socket)
 	if err != nil {
 		return // it has to be asked
 	}

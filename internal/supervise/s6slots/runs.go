@@ -9,6 +9,7 @@ import (
 	"github.com/hermesgw/hermes/internal/proc"
 	"github.com/hermesgw/hermes/internal/rundir"
 	"github.com/hermesgw/hermes/internal/s6"
+	"github.com/hermesgw/hermes/internal/smallfile"
 	"github.com/hermesgw/hermes/internal/supervise"
 	"github.com/hermesgw/hermes/internal/supervise/slot"
 	"github.com/hermesgw/hermes/internal/unix"
@@ -18,14 +19,17 @@ import (
 // is not safe for concurrent use.
 type Runs struct {
 	dir   rundir.Dir
+	files *smallfile.Cache
 	known map[string]guard.Run // by slot; what was learnt of its present run
 }
 
-// NewRuns returns the lister of the tree in dir.
-func NewRuns(dir rundir.Dir) *Runs { return &Runs{dir: dir, known: map[string]guard.Run{}} }
+// NewRuns returns the lister of the tree in dir, which reads through files.
+func NewRuns(dir rundir.Dir, files *smallfile.Cache) *Runs {
+	return &Runs{dir: dir, files: files, known: map[string]guard.Run{}}
+}
 
-// List returns the present runs, sorted by slot. One slot costs one read of a
-// small file while nothing changes.
+// List returns the present runs, sorted by slot. While nothing changes
+// one slot costs one look at a small file.
 func (rs *Runs) List() ([]guard.Run, error) {
 	names, err := rs.dir.Scan().Services()
 	if err != nil {
@@ -52,7 +56,7 @@ func (rs *Runs) run(name string) (guard.Run, bool) {
 		return guard.Run{}, false
 	}
 	dir := rs.dir.Scan().Dir(name)
-	status, err := s6.ReadStatus(dir)
+	status, err := s6.ReadStatusIn(rs.files, dir)
 	if err != nil || !status.Running() || !status.WantUp || status.Paused {
 		return guard.Run{}, false
 	}

@@ -28,7 +28,7 @@ func (tr *tree) runs(rs *Runs) string {
 func TestRunsThatOughtToServe(t *testing.T) {
 	t.Parallel()
 	tr := newTree(t, "ready")
-	rs := NewRuns(tr.dir)
+	rs := NewRuns(tr.dir, tr.dir.Files())
 	tr.ensure()
 	if got := tr.runs(rs); got != "" {
 		t.Errorf("a slot that is down runs: %s", got)

@@ -171,9 +171,12 @@ const maxRecord = 64 << 10
 
 // ReadRecord returns the zero record where none can be read: losing it costs
 // a counter, never a start.
-func ReadRecord(dir string) Record {
+func ReadRecord(dir string) Record { return ReadRecordIn(nil, dir) }
+
+// ReadRecordIn is ReadRecord for who reads many, again and again, through files.
+func ReadRecordIn(files *smallfile.Cache, dir string) Record {
 	var r Record
-	b, err := smallfile.Read(filepath.Join(dir, RecordFile), maxRecord)
+	b, err := files.Read(filepath.Join(dir, RecordFile), maxRecord)
 	if err == nil && json.Unmarshal(b, &r) != nil {
 		r = Record{}
 	}

@@ -1,0 +1,183 @@
+package smallfile_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hermesgw/hermes/internal/atomicfile"
+	"github.com/hermesgw/hermes/internal/smallfile"
+)
+
+// place is a directory for one file, and a kept cache of it.
+func place(t testing.TB) (dir, file, kept string) {
+	t.Helper()
+	dir = t.TempDir()
+	return dir, filepath.Join(dir, "f"), filepath.Join(dir, "kept")
+}
+
+func put(t testing.TB, file, text string) {
+	t.Helper()
+	if err := atomicfile.WriteVolatile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// settle waits until a change is old enough to be remembered, by the clock that
+// stamped it.
+func settle(t testing.TB, file string) {
+	t.Helper()
+	var st unix.Stat_t
+	for err := unix.Lstat(file, &st); time.Since(time.Unix(st.Ctim.Unix())) < 1100*time.Millisecond; err = unix.Lstat(file, &st) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// overwrite changes what a kept cache says of a file: who shows that has not read the
+// file itself.
+func overwrite(t testing.TB, kept, old, changed string) {
+	t.Helper()
+	b, err := os.ReadFile(kept)
+	if err == nil && !bytes.Contains(b, []byte(old)) {
+		t.Fatalf("%q is not kept: %q", old, b)
+	}
+	if err = errors.Join(err, os.WriteFile(kept, bytes.ReplaceAll(b, []byte(old), []byte(changed)), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantRead(t testing.TB, what string, c *smallfile.Cache, file, want string) {
+	t.Helper()
+	b, err := c.Read(file, 100)
+	again, at, err2 := c.ReadWithTime(file, 100)
+	fi, err3 := os.Stat(file)
+	if err := errors.Join(err, err2, err3); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	if string(b) != want || string(again) != want || !at.Equal(fi.ModTime()) {
+		t.Errorf("%s: %q and %q of %s, want %q of %s", what, b, again, at, want, fi.ModTime())
+	}
+}
+
+// What is remembered is shown by the next process too, which does not read the
+// file: it shows what somebody wrote into the kept cache instead.
+func TestCacheSparesTheReading(t *testing.T) {
+	dir, file, kept := place(t)
+	put(t, file, "first")
+	settle(t, file)
+	c := smallfile.KeptIn(kept, smallfile.In(dir))
+	wantRead(t, "first", c, file, "first")
+	c.Save()
+	overwrite(t, kept, "first", "FIRST")
+	wantRead(t, "in memory", c, file, "first")
+	c = smallfile.KeptIn(kept, smallfile.In(dir))
+	wantRead(t, "kept", c, file, "FIRST")
+	if _, err := c.Read(file, 4); !errors.Is(err, smallfile.ErrTooLong) {
+		t.Errorf("longer than allowed: %v", err)
+	}
+	wantRead(t, "elsewhere", smallfile.KeptIn(kept, smallfile.In("/nowhere")), file, "FIRST")
+}
+
+// However a file becomes another one, a Cache is not behind it.
+func TestCacheIsNeverBehind(t *testing.T) {
+	at := time.Unix(1_700_000_000, 0)
+	for name, change := range map[string]func(file string) error{
+		"replaced":         func(f string) error { return atomicfile.WriteVolatile(f, []byte("other"), 0o600) },
+		"written in place": func(f string) error { return os.WriteFile(f, []byte("other"), 0o600) },
+		"with the old stamp": func(f string) error {
+			return errors.Join(os.WriteFile(f, []byte("other"), 0o600), os.Chtimes(f, at, at))
+		},
+	} {
+		dir, file, kept := place(t)
+		put(t, file, "first")
+		if err := os.Chtimes(file, at, at); err != nil {
+			t.Fatal(err)
+		}
+		settle(t, file)
+		c := smallfile.KeptIn(kept, smallfile.In(dir))
+		wantRead(t, name, c, file, "first")
+		c.Save()
+		if err := change(file); err != nil {
+			t.Fatal(err)
+		}
+		wantRead(t, name, c, file, "other")
+		wantRead(t, name+", kept", smallfile.KeptIn(kept, smallfile.In(dir)), file, "other")
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := c.Read(file, 100); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s, then removed: %q, %v", name, b, err)
+		}
+	}
+}
+
+// A change that is young may be followed by one with the same stamps.
+func TestCacheDoesNotRememberYoungChanges(t *testing.T) {
+	dir, file, kept := place(t)
+	c := smallfile.KeptIn(kept, smallfile.In(dir))
+	for range 200 {
+		put(t, file, "young")
+		wantRead(t, "young", c, file, "young")
+	}
+	c.Save()
+	if b, err := os.ReadFile(kept); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("kept: %q, %v", b, err)
+	}
+}
+
+// What a service may put in a file's place leads nowhere through a Cache either.
+func TestCacheReadsNothingElse(t *testing.T) {
+	dir, file, kept := place(t)
+	put(t, file, "secret")
+	link, fifo := filepath.Join(dir, "link"), filepath.Join(dir, "fifo")
+	if err := errors.Join(os.Symlink(file, link), unix.Mkfifo(fifo, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	c := smallfile.KeptIn(kept, smallfile.In(dir))
+	for _, path := range []string{link, fifo, dir} {
+		if b, _, err := c.ReadWithTime(path, 100); err == nil {
+			t.Errorf("%s: %q", path, b)
+		}
+	}
+}
+
+// A kept cache that is damaged, a link, or of another version costs time alone.
+func TestDamagedCacheIsAnEmptyOne(t *testing.T) {
+	dir, file, kept := place(t)
+	put(t, file, "first")
+	settle(t, file)
+	c := smallfile.KeptIn(kept, smallfile.In(dir))
+	wantRead(t, "first", c, file, "first")
+	c.Save()
+	whole, err := os.ReadFile(kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range whole {
+		put(t, kept, string(whole[:n]))
+		wantRead(t, "cut short", smallfile.KeptIn(kept, smallfile.In(dir)), file, "first")
+	}
+	put(t, kept, "another version\n"+string(whole))
+	wantRead(t, "another version", smallfile.KeptIn(kept, smallfile.In(dir)), file, "first")
+	forged := bytes.ReplaceAll(whole, []byte("first"), []byte("FIRST"))
+	put(t, kept+"2", string(forged))
+	if err := errors.Join(os.Remove(kept), os.Symlink(kept+"2", kept)); err != nil {
+		t.Fatal(err)
+	}
+	wantRead(t, "a link", smallfile.KeptIn(kept, smallfile.In(dir)), file, "first")
+	if os.Geteuid() == 0 {
+		put(t, kept, string(forged))
+		if err := os.Chown(kept, 10000, 10000); err != nil {
+			t.Fatal(err)
+		}
+		wantRead(t, "of another user", smallfile.KeptIn(kept, smallfile.In(dir)), file, "first")
+	}
+}
