@@ -21,6 +21,9 @@ const (
 	// worthwhile is the part of what was read, one in so many, that must be new for
 	// it to be worth a write.
 	worthwhile = 8
+	// forgotten is how often Save finds a file unread before it is forgotten: several
+	// may read, and save, at the same time.
+	forgotten = 4
 	// maxKept is far above what a thousand slots take.
 	maxKept = 4 << 20
 	// keptHeader begins a kept cache; any other version is as good as none.
@@ -47,7 +50,7 @@ type Cache struct {
 type remembered struct {
 	id      identity
 	content []byte
-	used    bool // since the last Save
+	unused  int // calls of Save since it was read
 }
 
 // identity tells a file, and what is in it, from all others that ever had its name.
@@ -143,7 +146,7 @@ func (c *Cache) recall(path string, id identity) ([]byte, bool) {
 	if r == nil || r.id != id {
 		return nil, false
 	}
-	r.used = true
+	r.unused = 0
 	return r.content, true
 }
 
@@ -156,7 +159,7 @@ func (c *Cache) remember(path string, id identity, b []byte) {
 	if c.files == nil {
 		c.files = map[string]*remembered{}
 	}
-	c.files[path] = &remembered{id, b, true}
+	c.files[path] = &remembered{id, b, 0}
 	c.learnt++
 }
 
@@ -185,8 +188,8 @@ func ours(path string) bool {
 	return ok && int(st.Uid) == os.Geteuid()
 }
 
-// Save forgets files that were not read since the last Save, and keeps the rest for
-// other processes where that is worth a write: one in eight had to be read anew. It
+// Save forgets files that nobody reads any more, and keeps the rest for other
+// processes where that is worth a write: one in eight had to be read anew. It
 // reports no failure: that costs the next reader time, and nothing else.
 func (c *Cache) Save() {
 	if c == nil {
@@ -195,10 +198,9 @@ func (c *Cache) Save() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for path, r := range c.files {
-		if !r.used {
+		if r.unused++; r.unused > forgotten {
 			delete(c.files, path)
 		}
-		r.used = false
 	}
 	write := c.learnt > 0 && c.learnt*worthwhile >= len(c.files)
 	c.learnt = 0

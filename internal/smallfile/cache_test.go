@@ -70,6 +70,7 @@ func wantRead(t testing.TB, what string, c *smallfile.Cache, file, want string) 
 // What is remembered is shown by the next process too, which does not read the
 // file: it shows what somebody wrote into the kept cache instead.
 func TestCacheSparesTheReading(t *testing.T) {
+	t.Parallel()
 	dir, file, kept := place(t)
 	put(t, file, "first")
 	settle(t, file)
@@ -88,6 +89,7 @@ func TestCacheSparesTheReading(t *testing.T) {
 
 // However a file becomes another one, a Cache is not behind it.
 func TestCacheIsNeverBehind(t *testing.T) {
+	t.Parallel()
 	at := time.Unix(1_700_000_000, 0)
 	for name, change := range map[string]func(file string) error{
 		"replaced":         func(f string) error { return atomicfile.WriteVolatile(f, []byte("other"), 0o600) },
@@ -121,6 +123,7 @@ func TestCacheIsNeverBehind(t *testing.T) {
 
 // A change that is young may be followed by one with the same stamps.
 func TestCacheDoesNotRememberYoungChanges(t *testing.T) {
+	t.Parallel()
 	dir, file, kept := place(t)
 	c := smallfile.KeptIn(kept, smallfile.In(dir))
 	for range 200 {
@@ -135,6 +138,7 @@ func TestCacheDoesNotRememberYoungChanges(t *testing.T) {
 
 // What a service may put in a file's place leads nowhere through a Cache either.
 func TestCacheReadsNothingElse(t *testing.T) {
+	t.Parallel()
 	dir, file, kept := place(t)
 	put(t, file, "secret")
 	link, fifo := filepath.Join(dir, "link"), filepath.Join(dir, "fifo")
@@ -151,6 +155,7 @@ func TestCacheReadsNothingElse(t *testing.T) {
 
 // A kept cache that is damaged, a link, or of another version costs time alone.
 func TestDamagedCacheIsAnEmptyOne(t *testing.T) {
+	t.Parallel()
 	dir, file, kept := place(t)
 	put(t, file, "first")
 	settle(t, file)
@@ -179,5 +184,45 @@ func TestDamagedCacheIsAnEmptyOne(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantRead(t, "of another user", smallfile.KeptIn(kept, smallfile.In(dir)), file, "first")
+	}
+}
+
+// What nobody reads any more takes no memory, and what is read stays, however many
+// save meanwhile.
+func TestCacheForgets(t *testing.T) {
+	t.Parallel()
+	dir, file, kept := place(t)
+	put(t, file, "first")
+	gone := filepath.Join(dir, "gone")
+	put(t, gone, "second")
+	settle(t, gone)
+	c := smallfile.KeptIn(kept, smallfile.In(dir))
+	wantRead(t, "gone", c, gone, "second")
+	for range 3 {
+		wantRead(t, "first", c, file, "first")
+		c.Save()
+		c.Save()
+	}
+	put(t, gone, "again, so that it is worth a write")
+	settle(t, gone)
+	wantRead(t, "anew", c, gone, "again, so that it is worth a write")
+	if err := os.Remove(kept); err != nil {
+		t.Fatal(err)
+	}
+	c.Save()
+	if b, err := os.ReadFile(kept); err != nil || !bytes.Contains(b, []byte("first")) || bytes.Contains(b, []byte("second")) {
+		t.Errorf("kept: %q, %v", b, err)
+	}
+	for range 6 {
+		wantRead(t, "first", c, file, "first")
+		c.Save()
+	}
+	young := filepath.Join(dir, "new")
+	put(t, young, "third")
+	settle(t, young)
+	wantRead(t, "third", c, young, "third")
+	c.Save()
+	if b, err := os.ReadFile(kept); err != nil || !bytes.Contains(b, []byte("third")) || bytes.Contains(b, []byte("again")) {
+		t.Errorf("kept later: %q, %v", b, err)
 	}
 }

@@ -12,6 +12,7 @@ package smallfile
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -38,6 +39,7 @@ type Dir struct {
 
 // In returns the Dir at path, an absolute one.
 func In(path string) *Dir {
+	path = filepath.Clean(path)
 	return &Dir{path, sync.OnceValue(func() int {
 		fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
