@@ -169,23 +169,24 @@ func (c *Cache) load() {
 		return
 	}
 	c.loaded = true
-	if !ours(c.path) {
+	fd, err := c.dir.Open(c.path, unix.O_RDONLY)
+	if err != nil {
 		return
 	}
-	if b, err := Read(c.path, maxKept); err == nil {
+	defer unix.Close(fd)
+	if !ours(fd) {
+		return
+	}
+	if b, err := readAll(fd, maxKept); err == nil {
 		c.files = decode(b)
 	}
 }
 
-// ours says whether a file is this user's own: nobody else has a say in what is
-// remembered, least of all for root.
-func ours(path string) bool {
-	fi, err := os.Lstat(path)
-	if err != nil {
-		return false
-	}
-	st, ok := unix.FileStat(fi)
-	return ok && int(st.Uid) == os.Geteuid()
+// ours says whether an open file is this user's own: nobody else has a say in what
+// is remembered, least of all for root.
+func ours(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && int(st.Uid) == os.Geteuid()
 }
 
 // Save forgets files that nobody reads any more, and keeps the rest for other
@@ -204,9 +205,19 @@ func (c *Cache) Save() {
 	}
 	write := c.learnt > 0 && c.learnt*worthwhile >= len(c.files)
 	c.learnt = 0
-	if write && ours(filepath.Dir(c.path)) {
+	if write && c.mayKeep() {
 		_ = atomicfile.WriteVolatile(c.path, encode(c.files), 0o600)
 	}
+}
+
+// mayKeep keeps root from writing where a service may put a link.
+func (c *Cache) mayKeep() bool {
+	fd, err := c.dir.Open(filepath.Dir(c.path), unix.O_RDONLY)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return ours(fd)
 }
 
 // A kept cache is the header and then, for each file, its path and what was in it,
