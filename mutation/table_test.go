@@ -197,9 +197,21 @@ func mutants() []mutant {
 		},
 		{
 			guard: "a note without a heartbeat is not believed", file: "internal/control/note.go",
-			old: `age < 0 || age > believed`, new: `age < 0`,
+			old: `age >= 0 && age <= believed`, new: `age >= 0`,
 			pkg: "./internal/control", test: "TestNoteWithoutAHeartbeatIsDoubted",
 			fails: "13 seconds old: the note is believed",
+		},
+		{
+			guard: "what is remembered of a file counts only for the same file", file: "internal/smallfile/cache.go",
+			old: `r == nil || r.id != id`, new: `r == nil`,
+			pkg: "./internal/smallfile", test: "TestCacheIsNeverBehind",
+			fails: `"first" and "first"`,
+		},
+		{
+			guard: "a young change is not remembered", file: "internal/smallfile/cache.go",
+			old: `age < settled`, new: `age < 0`,
+			pkg: "./internal/smallfile", test: "TestCacheDoesNotRememberYoungChanges",
+			fails: "kept: ",
 		},
 		{
 			guard: "a note of a stopped or another process is not believed", file: "internal/control/note.go",
