@@ -251,17 +251,10 @@ func (p *gatewayProcess) publish(h gateway.Health) {
 // keepBeating keeps the note believed for as long as the gateway can answer: to
 // tell its status it needs every lock that a message does.
 func (p *gatewayProcess) keepBeating(ctx context.Context) {
-	tick := time.NewTicker(control.Heartbeat)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	every(ctx, control.Heartbeat, func() {
 		p.Status()
 		p.control.Beat()
-	}
+	})
 }
 
 // forgive clears the crash meter on the volume: this run is a good one. Its own

@@ -86,14 +86,7 @@ const retryEvery = time.Second
 // retryChanged tries gateways that are parked for their configuration again
 // when that changes, until ctx ends.
 func retryChanged(ctx context.Context, r *s6slots.Retrier, log *slog.Logger) {
-	tick := time.NewTicker(retryEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	every(ctx, retryEvery, func() {
 		names, err := r.Look(ctx)
 		if err != nil {
 			log.Warn("cannot try a changed configuration", "error", err)
@@ -101,7 +94,7 @@ func retryChanged(ctx context.Context, r *s6slots.Retrier, log *slog.Logger) {
 		for _, name := range names {
 			log.Info("the configuration changed; the parked gateway is tried again", "slot", name)
 		}
-	}
+	})
 }
 
 // rememberEvery is how long a listing of the services may have to read what is new
@@ -111,15 +104,22 @@ const rememberEvery = 5 * time.Second
 // remember reads what there is of the services for everybody who lists them, until
 // ctx ends.
 func remember(ctx context.Context, l s6slots.Lister) {
-	tick := time.NewTicker(rememberEvery)
+	every(ctx, rememberEvery, func() {
+		_ = l.Remember() // the guard says what keeps it from seeing the slots
+	})
+}
+
+// every calls f at each tick until ctx ends; the first one is a period from now.
+func every(ctx context.Context, period time.Duration, f func()) {
+	tick := time.NewTicker(period)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			f()
 		}
-		_ = l.Remember() // the guard says what keeps it from seeing the slots
 	}
 }
 

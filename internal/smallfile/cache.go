@@ -39,6 +39,7 @@ const (
 type Cache struct {
 	dir  *Dir
 	path string // where it is kept
+	now  func() time.Time
 
 	mu     sync.Mutex
 	loaded bool
@@ -62,7 +63,7 @@ type identity struct {
 // KeptIn returns the Cache of files in dir that the processes of this user keep in
 // the file at path. It is read at the first use. One that is not there, of another
 // user or damaged is an empty one.
-func KeptIn(path string, dir *Dir) *Cache { return &Cache{path: path, dir: dir} }
+func KeptIn(path string, dir *Dir) *Cache { return &Cache{path: path, dir: dir, now: time.Now} }
 
 // Open is Dir.Open; nothing is remembered of it.
 func (c *Cache) Open(path string, flags int) (fd int, err error) { return c.in().Open(path, flags) }
@@ -151,7 +152,7 @@ func (c *Cache) recall(path string, id identity) ([]byte, bool) {
 }
 
 func (c *Cache) remember(path string, id identity, b []byte) {
-	if age := time.Since(time.Unix(0, max(id.Modified, id.Changed))); age < settled { // also when the clock was set back
+	if age := c.now().Sub(time.Unix(0, max(id.Modified, id.Changed))); age < settled { // also when the clock was set back
 		return
 	}
 	c.mu.Lock()

@@ -28,17 +28,20 @@ func put(t testing.TB, file, text string) {
 	}
 }
 
-// settle waits until a change is old enough to be remembered, by the clock that
-// stamped it.
-func settle(t testing.TB, file string) {
+// opened is the kept cache, as a process has it that begins an hour from now.
+func opened(dir, kept string) *smallfile.Cache {
+	return smallfile.Later(smallfile.KeptIn(kept, smallfile.In(dir)))
+}
+
+// remembered is a file of which it is kept that it holds "first".
+func remembered(t testing.TB) (dir, file, kept string, c *smallfile.Cache) {
 	t.Helper()
-	var st unix.Stat_t
-	for err := unix.Lstat(file, &st); time.Since(time.Unix(st.Ctim.Unix())) < 1100*time.Millisecond; err = unix.Lstat(file, &st) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	dir, file, kept = place(t)
+	put(t, file, "first")
+	c = opened(dir, kept)
+	wantRead(t, "first", c, file, "first")
+	c.Save()
+	return dir, file, kept, c
 }
 
 // overwrite changes what a kept cache says of a file: who shows that has not read the
@@ -71,20 +74,30 @@ func wantRead(t testing.TB, what string, c *smallfile.Cache, file, want string) 
 // file: it shows what somebody wrote into the kept cache instead.
 func TestCacheSparesTheReading(t *testing.T) {
 	t.Parallel()
-	dir, file, kept := place(t)
-	put(t, file, "first")
-	settle(t, file)
-	c := smallfile.KeptIn(kept, smallfile.In(dir))
-	wantRead(t, "first", c, file, "first")
-	c.Save()
+	dir, file, kept, c := remembered(t)
 	overwrite(t, kept, "first", "FIRST")
 	wantRead(t, "in memory", c, file, "first")
-	c = smallfile.KeptIn(kept, smallfile.In(dir))
+	c = opened(dir, kept)
 	wantRead(t, "kept", c, file, "FIRST")
 	if _, err := c.Read(file, 4); !errors.Is(err, smallfile.ErrTooLong) {
 		t.Errorf("longer than allowed: %v", err)
 	}
-	wantRead(t, "elsewhere", smallfile.KeptIn(kept, smallfile.In("/nowhere")), file, "FIRST")
+	wantRead(t, "elsewhere", opened("/nowhere", kept), file, "FIRST")
+}
+
+// stampLater sets when a file was modified, in a later tick of the filesystem's clock
+// than its last change.
+func stampLater(file string, at time.Time) error {
+	var before, after unix.Stat_t
+	err := unix.Lstat(file, &before)
+	after = before
+	for deadline := time.Now().Add(10 * time.Second); err == nil && after.Ctim == before.Ctim; {
+		if time.Now().After(deadline) {
+			return errors.New("the clock of the filesystem stands still")
+		}
+		err = errors.Join(os.Chtimes(file, at, at), unix.Lstat(file, &after))
+	}
+	return err
 }
 
 // However a file becomes another one, a Cache is not behind it.
@@ -95,7 +108,7 @@ func TestCacheIsNeverBehind(t *testing.T) {
 		"replaced":         func(f string) error { return atomicfile.WriteVolatile(f, []byte("other"), 0o600) },
 		"written in place": func(f string) error { return os.WriteFile(f, []byte("other"), 0o600) },
 		"with the old stamp": func(f string) error {
-			return errors.Join(os.WriteFile(f, []byte("other"), 0o600), os.Chtimes(f, at, at))
+			return errors.Join(os.WriteFile(f, []byte("other"), 0o600), stampLater(f, at))
 		},
 	} {
 		dir, file, kept := place(t)
@@ -103,15 +116,14 @@ func TestCacheIsNeverBehind(t *testing.T) {
 		if err := os.Chtimes(file, at, at); err != nil {
 			t.Fatal(err)
 		}
-		settle(t, file)
-		c := smallfile.KeptIn(kept, smallfile.In(dir))
+		c := opened(dir, kept)
 		wantRead(t, name, c, file, "first")
 		c.Save()
 		if err := change(file); err != nil {
 			t.Fatal(err)
 		}
 		wantRead(t, name, c, file, "other")
-		wantRead(t, name+", kept", smallfile.KeptIn(kept, smallfile.In(dir)), file, "other")
+		wantRead(t, name+", kept", opened(dir, kept), file, "other")
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
@@ -145,7 +157,7 @@ func TestCacheReadsNothingElse(t *testing.T) {
 	if err := errors.Join(os.Symlink(file, link), unix.Mkfifo(fifo, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	c := smallfile.KeptIn(kept, smallfile.In(dir))
+	c := opened(dir, kept)
 	for _, path := range []string{link, fifo, dir} {
 		if b, _, err := c.ReadWithTime(path, 100); err == nil {
 			t.Errorf("%s: %q", path, b)
@@ -156,34 +168,29 @@ func TestCacheReadsNothingElse(t *testing.T) {
 // A kept cache that is damaged, a link, or of another version costs time alone.
 func TestDamagedCacheIsAnEmptyOne(t *testing.T) {
 	t.Parallel()
-	dir, file, kept := place(t)
-	put(t, file, "first")
-	settle(t, file)
-	c := smallfile.KeptIn(kept, smallfile.In(dir))
-	wantRead(t, "first", c, file, "first")
-	c.Save()
+	dir, file, kept, _ := remembered(t)
 	whole, err := os.ReadFile(kept)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for n := range whole {
 		put(t, kept, string(whole[:n]))
-		wantRead(t, "cut short", smallfile.KeptIn(kept, smallfile.In(dir)), file, "first")
+		wantRead(t, "cut short", opened(dir, kept), file, "first")
 	}
 	put(t, kept, "another version\n"+string(whole))
-	wantRead(t, "another version", smallfile.KeptIn(kept, smallfile.In(dir)), file, "first")
+	wantRead(t, "another version", opened(dir, kept), file, "first")
 	forged := bytes.ReplaceAll(whole, []byte("first"), []byte("FIRST"))
 	put(t, kept+"2", string(forged))
 	if err := errors.Join(os.Remove(kept), os.Symlink(kept+"2", kept)); err != nil {
 		t.Fatal(err)
 	}
-	wantRead(t, "a link", smallfile.KeptIn(kept, smallfile.In(dir)), file, "first")
+	wantRead(t, "a link", opened(dir, kept), file, "first")
 	if os.Geteuid() == 0 {
 		put(t, kept, string(forged))
 		if err := os.Chown(kept, 10000, 10000); err != nil {
 			t.Fatal(err)
 		}
-		wantRead(t, "of another user", smallfile.KeptIn(kept, smallfile.In(dir)), file, "first")
+		wantRead(t, "of another user", opened(dir, kept), file, "first")
 	}
 }
 
@@ -195,8 +202,7 @@ func TestCacheForgets(t *testing.T) {
 	put(t, file, "first")
 	gone := filepath.Join(dir, "gone")
 	put(t, gone, "second")
-	settle(t, gone)
-	c := smallfile.KeptIn(kept, smallfile.In(dir))
+	c := opened(dir, kept)
 	wantRead(t, "gone", c, gone, "second")
 	for range 3 {
 		wantRead(t, "first", c, file, "first")
@@ -204,7 +210,6 @@ func TestCacheForgets(t *testing.T) {
 		c.Save()
 	}
 	put(t, gone, "again, so that it is worth a write")
-	settle(t, gone)
 	wantRead(t, "anew", c, gone, "again, so that it is worth a write")
 	if err := os.Remove(kept); err != nil {
 		t.Fatal(err)
@@ -219,7 +224,6 @@ func TestCacheForgets(t *testing.T) {
 	}
 	young := filepath.Join(dir, "new")
 	put(t, young, "third")
-	settle(t, young)
 	wantRead(t, "third", c, young, "third")
 	c.Save()
 	if b, err := os.ReadFile(kept); err != nil || !bytes.Contains(b, []byte("third")) || bytes.Contains(b, []byte("again")) {
